@@ -1,0 +1,127 @@
+"""The settings of every strategy, as Hydra's config store knows them: the only defaults.
+
+`hydra/sweeper=bayes hydra.sweeper.n_trials=40` sets a field of BayesConf. Fields of SweeperConf
+mean the same for every strategy; a strategy's own fields are arguments of its class.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+_SEARCH = "hydra_plugins.tune_sweeper.search"
+
+
+@dataclass
+class KeysConf:
+    """Names that the app's config has for what a strategy sets in each job."""
+
+    seed: str = "seed"
+    epochs: str = "epochs"  # the horizon of a training
+    until_epoch: str = "until_epoch"  # where this job ends
+    resume_from: str = "resume_from"  # checkpoint that this job continues
+    log_dir: str = "log_dir"  # where the curves of all jobs of one trial go
+    threads: str = "trainer.threads"  # results on a CPU depend on it, so best.yaml holds it
+
+
+@dataclass
+class StopConf:
+    """When a sweep ends early; null: never."""
+
+    time_s: float | None = None  # of this process
+    target: float | None = None  # the metric reached this value
+    patience: int | None = None  # so many trials in a row without a new best
+
+
+@dataclass
+class SweeperConf:
+    """What every strategy understands."""
+
+    _target_: str = "hydra_plugins.tune_sweeper._sweeper.TuneSweeper"
+    # Hydra 1.3 would instantiate a `_target_` inside the settings before the sweeper sees it.
+    _recursive_: bool = False
+    _convert_: str = "all"
+    strategy: str = ""  # module:class
+    name: str = ""  # of the folders: outputs/<name>-1, ...
+
+    # Any, because Hydra closes a typed mapping to keys from the command line.
+    params: Any = None  # the space in YAML
+    conditions: Any = None  # child: {parent: [values]}
+    where: str | None = None  # expression that every configuration satisfies
+
+    metric: str | None = None  # null: the app's `objective.metric`, else the returned number
+    direction: str | None = None  # null: the app's `objective.direction`, else minimize
+    metric_agg: str = "last"  # of a metric's history; `best` would reward noise
+    n_trials: int | None = 20  # one evening on a workstation; null: no end
+    n_parallel: int | None = None  # null: as many as the launcher has slots
+    seed: int | None = None  # null: drawn, recorded and printed
+    repeats: int = 1  # seeds per configuration; more than one averages the metric
+    initial: list[Any] = field(default_factory=list)  # configurations to try after the defaults
+
+    fail_fast: int | None = 3  # fewer may be bad luck, more waste the evening
+    max_failures: float | None = 0.5  # a share of the ended jobs, or an absolute number from 1 on
+    stop: StopConf = field(default_factory=StopConf)
+    keep_checkpoints: int | None = 3  # of the best trials; null: delete none
+    resume: str = "auto"  # auto | never | must
+    on_change: str = "refuse"  # refuse | extend: what a changed space does to a named folder
+    display: str = "auto"  # auto | plain | none
+    compare_keys: list[str] = field(default_factory=lambda: ["lr", "batch_size", "weight_decay"])
+    keys: KeysConf = field(default_factory=KeysConf)
+
+
+@dataclass
+class GridConf(SweeperConf):
+    """Every combination."""
+
+    strategy: str = f"{_SEARCH}._grid:Grid"
+    name: str = "grid"
+    n_trials: int | None = None  # all
+    points: Any = None  # values per interval, or {key: values}
+    shuffle: bool = False
+
+
+@dataclass
+class RandomConf(SweeperConf):
+    """Random search."""
+
+    strategy: str = f"{_SEARCH}._random:Random"
+    name: str = "random"
+    sampler: str = "sobol"  # covers the space more evenly than iid
+
+
+@dataclass
+class BayesConf(SweeperConf):
+    """Bayesian optimisation with a Gaussian process."""
+
+    strategy: str = f"{_SEARCH}._bayes:Bayes"
+    name: str = "bayes"
+    n_initial: int | None = None  # space-filling trials first; null: 2 + the dimension, at most 10
+
+
+@dataclass
+class PbtConf(SweeperConf):
+    """Population-based training."""
+
+    strategy: str = f"{_SEARCH}._pbt:Pbt"
+    name: str = "pbt"
+    n_trials: int | None = None  # the population
+    population_size: int = 8  # fewer than 4 leave nothing to choose between
+    step_epochs: int | None = None  # null: a tenth of the training
+    burn_in_steps: int = 1  # early scores say little about the end
+    exploit: str = "truncation"  # truncation | tournament | none
+    quantile: float = 0.25  # share at the bottom that is replaced by one of the share at the top
+    min_peers: float | None = None  # null: 1.0 where jobs run in batches, else 0.75
+    factors: list[float] = field(default_factory=lambda: [0.5, 0.8, 1.25, 2.0])  # on log scales
+    linear: float = 0.2  # largest shift on linear scales, as a share of the range
+    resample: float = 0.25  # chance that a key is drawn anew instead of moved
+
+
+STRATEGIES = (GridConf, RandomConf, BayesConf, PbtConf)
+
+
+def register() -> None:
+    """Makes `hydra/sweeper=grid|random|bayes|pbt` known to Hydra."""
+    for conf in STRATEGIES:
+        ConfigStore.instance().store(
+            group="hydra/sweeper", name=conf.name, node=conf, provider="hydra_tune"
+        )

@@ -1,0 +1,52 @@
+"""Exit codes, and the one sentence that goes with each.
+
+0 done                          4 the folder is in use
+2 wrong input                   5 the journal is damaged
+3 too many failures, no best    6 the disk is full
+128 + n: ended by signal n (130: Ctrl-C, 143: SIGTERM)
+"""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ._errors import UsageError
+from .run._journal import JournalDamaged, JournalLocked, JournalTooNew
+from .run._loop import TaskRefused
+
+DONE, USAGE, FAILED, IN_USE, DAMAGED, DISK_FULL, CTRL_C = 0, 2, 3, 4, 5, 6, 130
+
+_CODES: dict[type[Exception], int] = {
+    UsageError: USAGE,
+    TaskRefused: USAGE,
+    JournalTooNew: USAGE,
+    JournalLocked: IN_USE,
+    JournalDamaged: DAMAGED,
+}
+
+
+@dataclass
+class Exit:
+    """The exit code of a sweep, set by who knows it."""
+
+    code: int = DONE
+
+
+@contextmanager
+def codes() -> Iterator[Exit]:
+    """Turns the errors that a user can mend into a sentence on stderr and an exit code."""
+    outcome = Exit()
+    try:
+        yield outcome
+    except tuple(_CODES) as error:
+        outcome.code = _CODES[type(error)]
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        outcome.code = DISK_FULL
+        print(
+            f"error: the disk is full ({error}); free some room and type the same", file=sys.stderr
+        )

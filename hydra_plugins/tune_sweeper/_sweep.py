@@ -1,0 +1,299 @@
+"""One sweep on its way: the record is open, the launcher is ready; run, show, sum up."""
+
+import contextlib
+import logging
+import shlex
+import signal
+import threading
+from collections.abc import Iterator, Sized
+from copy import deepcopy
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from . import _commands, _exit
+from ._adapters import ATTEMPT, BatchLauncher, RecordedTask, count_slots
+from ._app import has_key, value_of, write_config
+from ._folder import PARENT
+from ._overrides import as_text
+from ._plan import Plan
+from ._settings import rules_of
+from .run._loop import Loop, TaskRefused
+from .run._record import COMPLETE, TIME_S, Job, Record, is_step
+from .run._result import SIGTERM_CODE
+from .run._rules import FAIL_FAST, MAX_FAILURES, Rules
+from .show._display import closing_metrics, number
+from .show._watch import Watch
+
+
+class Sweep:
+    """Everything of one sweep that is made once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        record: Record,
+        *,
+        context: HydraContext,
+        task: TaskFunction,
+        config: DictConfig,
+    ) -> None:
+        self._plan = plan
+        self._record = record
+        self._folder = record.folder.resolve()
+        self._configs: dict[tuple[str, ...], DictConfig] = {}
+        config = _with_folder(config, record.folder)
+        OmegaConf.save(config, record.folder / "multirun.yaml")
+        hydra_launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context,
+            task_function=RecordedTask(task, threads_key=plan.conf.keys.threads),
+            config=config,
+        )
+        launcher = BatchLauncher(
+            hydra_launcher,
+            n_slots=count_slots(hydra_launcher, config.hydra.launcher),
+            command=self._overrides,
+            sweep_folder=self._folder,
+            config=config,
+        )
+        self._quiet_jobs = _quiet(config)
+        self._strategy = plan.strategy(record.header["seed"], in_batches=True)
+        self._watch = Watch(
+            record,
+            plan.space,
+            plan.objective,
+            display=plan.conf.display,
+            n_jobs=self._n_jobs(),
+            compare=self._compared,
+            horizon=value_of(plan.search.base, plan.conf.keys.epochs),
+            on_best=self._write_best,
+        )
+        self._loop = Loop(
+            self._strategy,
+            launcher,
+            record,
+            objective=plan.objective,
+            rules=self._rules(launcher.n_slots),
+            on_start=self._watch.started,
+            on_end=lambda job, end: self._watch.ended(job, end, self._loop.progress),
+        )
+
+    def run(self) -> int:
+        """Runs to the end; gives back the exit code.
+
+        Raises:
+            TaskRefused: the first trial showed that no trial can work.
+        """
+        self._watch.display.say(self._opening())
+        n_before = len(self._record.ends)
+        try:
+            with _interruptible():
+                reason = self._loop.run()
+        except TaskRefused as refused:
+            if not refused.has_trained:
+                self._remove()
+            raise
+        except KeyboardInterrupt as interrupt:
+            self._watch.display.say(["interrupted; type the same command to go on"])
+            return SIGTERM_CODE if SIGTERM_CODE in interrupt.args else _exit.CTRL_C
+        if reason == COMPLETE and 0 < n_before == len(self._record.ends):
+            self._watch.display.say(["nothing to do: all jobs of this sweep have ended"])
+        self._watch.display.say(self._closing(reason))
+        is_failure = reason in (FAIL_FAST, MAX_FAILURES) or self._loop.progress.best is None
+        return _exit.FAILED if is_failure else _exit.DONE
+
+    # Jobs
+
+    def _overrides(self, job: Job, parent: Job | None) -> list[str]:
+        """The overrides of a job: as typed, its values, its place in its trial, its folder."""
+        texts = self._plan.search.overrides(job.proposal.values)
+        texts += [f"{key}={as_text(value)}" for key, value in self._seed(job).items()]
+        texts += self._continuation(job, parent)
+        texts += [f"hydra.sweep.subdir={job.folder}", *self._quiet_jobs]
+        if job.attempt > 1:
+            texts.append(f"+hydra.job.env_set.{ATTEMPT}='{job.attempt}'")
+        return texts
+
+    def _seed(self, job: Job) -> dict[str, int]:
+        """Repeats and the members of a population differ by their seed; other jobs share it."""
+        key = self._plan.conf.keys.seed
+        shift = job.proposal.trial if is_step(job) else job.repeat
+        base = value_of(self._plan.search.base, key)
+        is_ours = is_step(job) or self._plan.conf.repeats > 1
+        if not is_ours or not isinstance(base, int) or key in self._plan.space.names:
+            return {}
+        return {key: base + shift}
+
+    def _continuation(self, job: Job, parent: Job | None) -> list[str]:
+        proposal, keys = job.proposal, self._plan.conf.keys
+        if proposal.until_epoch is None:
+            return []
+        texts = [f"{keys.until_epoch}={proposal.until_epoch}"]
+        if has_key(self._plan.search.base, keys.log_dir):
+            texts.append(f"{keys.log_dir}={as_text(str(self._folder / str(proposal.trial)))}")
+        if parent is not None:
+            checkpoint = self._record.ends[parent.number].checkpoint
+            texts.append(
+                f"{keys.resume_from}={as_text(str(self._folder / parent.folder / str(checkpoint)))}"
+            )
+        return texts
+
+    def _write_best(self, job: Job) -> None:
+        config = self._plan.app.compose(self._reproduction(job))
+        write_config(config, self._record.folder / "best.yaml")
+
+    def _reproduction(self, job: Job) -> list[str]:
+        """Overrides that train a job again, exactly, on a CPU with as many threads."""
+        parent = job.proposal.parent
+        texts = self._overrides(job, None if parent is None else self._record.jobs[parent])
+        log_dir = f"{self._plan.conf.keys.log_dir}="
+        kept = [t for t in texts if not t.lstrip("+").startswith(("hydra.", log_dir))]
+        threads, key = self._record.ends[job.number].threads, self._plan.conf.keys.threads
+        is_open = has_key(self._plan.search.base, key)
+        is_open = is_open and value_of(self._plan.search.base, key) is None
+        return [*kept, f"{key}={threads}"] if is_open and threads else kept
+
+    # What is shown
+
+    def _opening(self) -> list[str]:
+        objective, record = self._plan.objective, self._record
+        verb = {"min": "minimising", "max": "maximising"}[objective.direction[:3]]
+        n_jobs = self._n_jobs()
+        count = f"{n_jobs} jobs, " if n_jobs else ""
+        lines = [
+            f"{self._plan.conf.name}: {count}{verb} {objective.name},"
+            f" seed {record.header['seed']}, in {record.folder}"
+        ]
+        lines += [f"  {p.describe()}" for p in self._plan.space.parameters]
+        if record.torn:
+            lines.append("  a torn record at the journal's end was set aside (trials.torn)")
+        if record.ends:
+            lines.append(
+                f"  continues with {len(record.ends)} ended jobs"
+                " (for a fresh start: hydra.sweeper.resume=never)"
+            )
+        command = _commands.sweep_command(f"hydra.sweep.dir={as_text(str(record.folder))}")
+        return [*lines, f"  to continue it: {command}"]
+
+    def _closing(self, reason: str) -> list[str]:
+        progress = self._loop.progress
+        lines = [] if reason == COMPLETE else [f"stopped: {_REASONS[reason]}"]
+        lines += self._watch.errors()
+        if progress.best is None:
+            return [*lines, f"no best: none of {progress.n_ended} jobs is done"]
+        value, first = progress.best
+        job, folder = self._record.jobs[first], self._record.folder
+        tensorboard = [*_commands.runner(), "tensorboard", "--logdir", str(folder.parent)]
+        return [
+            *lines,
+            self._winner(job, value),
+            f"{self._again(job)} {_commands.train_command(self._reproduction(job))}",
+            f"or from a file:  {self._best_command(folder)}",
+            f"compare:         {shlex.join(tensorboard)}",
+        ]
+
+    def _winner(self, job: Job, value: float) -> str:
+        """`best val/loss 0.0097 in trial 7 (test/loss 0.16, test/acc 0.95)`."""
+        objective, n = self._plan.objective.name, self._plan.conf.repeats
+        metrics = closing_metrics(self._record.ends[job.number].metrics, objective)
+        mean, of = (f" (mean of {n} seeds)", "first seed: ") if n > 1 else ("", "")
+        others = f" ({of}{metrics})" if metrics else ""
+        return f"best {objective} {number(value)}{mean} in trial {job.proposal.trial}{others}"
+
+    def _again(self, job: Job) -> str:
+        """What the printed command repeats: of a population's winner, the last step."""
+        if is_step(job):
+            return "train its last step:"
+        return "train it again: " if self._plan.conf.repeats == 1 else "train its first seed:"
+
+    def _best_command(self, folder: Path) -> str:
+        return _commands.train_command(["--config-dir", str(folder), "--config-name", "best"])
+
+    def _compared(self, job: Job) -> dict[str, Any]:
+        """Keys that TensorBoard shows for every sweep, with the values that this job gets."""
+        config = self._config_of(self._plan.search.options(job.proposal.values))
+        return {k: value_of(config, k) for k in self._plan.conf.compare_keys if has_key(config, k)}
+
+    def _config_of(self, options: tuple[str, ...]) -> DictConfig:
+        """The config with these options of the swept groups, composed once."""
+        if options not in self._configs:
+            self._configs[options] = self._plan.app.compose([*self._plan.search.fixed, *options])
+        return self._configs[options]
+
+    # Settings
+
+    def _rules(self, n_slots: int) -> Rules:
+        conf = self._plan.conf
+        can_resume = has_key(self._plan.search.base, conf.keys.resume_from)
+        return rules_of(conf, n_slots=n_slots, can_resume=can_resume)
+
+    def _n_jobs(self) -> int | None:
+        """How many jobs there will be, where that is known."""
+        conf, space = self._plan.conf, self._plan.space
+        is_known = not space.conditions and space.where is None
+        n = len(self._strategy) if is_known and isinstance(self._strategy, Sized) else None
+        n_trials = min(filter(None, (conf.n_trials, n)), default=None)
+        return n_trials * conf.repeats if n_trials else None
+
+    def _remove(self) -> None:
+        """A sweep whose first configuration was refused leaves nothing behind."""
+        if self._record.ends:
+            return
+        self._record.remove()
+        if self._record.folder.parent == PARENT:
+            with contextlib.suppress(OSError):  # other sweeps live there too
+                PARENT.rmdir()
+
+
+_REASONS = {
+    FAIL_FAST: "the first jobs all failed",
+    MAX_FAILURES: "too many jobs failed",
+    TIME_S: "its time is over (hydra.sweeper.stop.time_s)",
+    "target": "the target is reached (hydra.sweeper.stop.target)",
+    "patience": "no better trial for a while (hydra.sweeper.stop.patience)",
+}
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM interrupts, and Ctrl-C also in a process that a shell started in the background."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _on_sigterm}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(SIGTERM_CODE)
+
+
+def _with_folder(config: DictConfig, folder: Path) -> DictConfig:
+    """A copy of Hydra's config whose jobs go into the sweep's folder."""
+    config = deepcopy(config)
+    sweep, typed = config.hydra.sweep, config.hydra.overrides.hydra
+    with read_write(sweep), read_write(typed):  # Hydra 1.4 hands over a read-only config
+        sweep.dir = str(folder)
+        typed.append(f"hydra.sweep.dir={as_text(str(folder))}")
+    return config
+
+
+def _quiet(config: DictConfig) -> list[str]:
+    """Silences Hydra's line per launch, which would double ours; overrides that silence the jobs.
+
+    What a job logs goes to its own file alone, unless `hydra.verbose` asks for everything.
+    """
+    if config.hydra.verbose:
+        return []
+    logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
+    handlers = OmegaConf.select(config, "hydra.job_logging.root.handlers") or []
+    return ["hydra.job_logging.root.handlers=[file]"] if "file" in handlers else []

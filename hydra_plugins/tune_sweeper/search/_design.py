@@ -1,0 +1,76 @@
+"""Sequences of configurations that look at no result: the whole of random search, the start of the
+other strategies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import qmc
+
+from ._space import Space, canonical
+
+SAMPLERS = ("sobol", "iid")
+# A discrete space can run out of new configurations: so many misses in a row end the sequence.
+_MAX_MISSES = 2000
+
+
+class Design:
+    """New configurations one after the other: the `initial` ones, then points of the unit cube.
+
+    `sobol` is a scrambled Sobol sequence (Owen, "Scrambling Sobol' and Niederreiter-Xing points",
+    J. Complexity 14, 1998, as scipy does it), `iid` draws independently. The k-th configuration
+    depends on the seed and k alone; none comes twice, and none that `where` forbids.
+
+    Raises:
+        ValueError: an unknown sampler.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        initial: Sequence[Mapping[str, Any]] = (),
+        sampler: str = "sobol",
+    ) -> None:
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler={sampler!r} is unknown: one of {', '.join(SAMPLERS)}")
+        self._space = space
+        self._seed = seed
+        self._initial = list(initial)
+        self._engine = qmc.Sobol(len(space), rng=seed) if sampler == "sobol" else None
+        self._n_drawn = 0
+        self._seen: set[str] = set()
+        self._is_over = False
+
+    def skip(self, values: Mapping[str, Any]) -> None:
+        """A configuration that must not come (again)."""
+        self._seen.add(canonical(values))
+
+    def next(self) -> dict[str, Any] | None:
+        """The next new configuration; None, for ever, when the space seems to have no more."""
+        for _ in range(0 if self._is_over else _MAX_MISSES):
+            values = self._draw()
+            if canonical(values) not in self._seen and self._space.allows(values):
+                self.skip(values)
+                return values
+        self._is_over = True
+        return None
+
+    def accept(self, values: Mapping[str, Any]) -> None:
+        """Draws what an earlier process drew; what differs, in another space, comes later."""
+        drawn = self.next()
+        if drawn is not None and canonical(drawn) != canonical(values):
+            self._seen.discard(canonical(drawn))
+            self._initial.insert(0, drawn)
+        self.skip(values)
+
+    def _draw(self) -> dict[str, Any]:
+        if self._initial:
+            return dict(self._initial.pop(0))
+        self._n_drawn += 1
+        if self._engine is None:
+            u = np.random.default_rng([self._seed, self._n_drawn]).random(len(self._space))
+        else:
+            u = self._engine.random(1)[0]
+        return self._space.from_unit([float(x) for x in u])

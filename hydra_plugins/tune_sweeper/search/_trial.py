@@ -1,0 +1,56 @@
+"""What passes between the loop and a strategy: proposals one way, observations the other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One job that a strategy wants: a configuration, from scratch or continuing another job.
+
+    A trial is a configuration; the strategies that train in steps (`step` 0, 1, ...) ask for
+    several jobs of the same trial.
+    """
+
+    trial: int
+    values: Mapping[str, Any]  # by parameter name; only those whose conditions hold
+    step: int = 0
+    parent: int | None = None  # number of the job whose checkpoint this one continues
+    until_epoch: int | None = None  # where this job ends; None: at the end of the training
+    info: Mapping[str, Any] = field(default_factory=dict)  # why, for the record alone
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How a proposal ended."""
+
+    job: int
+    proposal: Proposal
+    score: float | None  # smaller is better, whatever the metric's direction; None: it failed
+    seconds: float = 0.0
+
+
+class Strategy(Protocol):
+    """A search method. Its state is a function of space, settings, seed and the calls so far.
+
+    Asking never changes what was told; telling a failure never breaks asking; arguments are never
+    changed. `accept` is how a recorded sweep is resumed: the strategy takes over proposals that it
+    made in an earlier process, instead of making them again.
+    """
+
+    def ask(self, n: int) -> list[Proposal]:
+        """At most `n` jobs to run now; none while it waits for results, or when it is done."""
+        ...
+
+    def accept(self, proposals: Sequence[Proposal]) -> None:
+        """Takes over proposals of an earlier process, in their recorded order."""
+        ...
+
+    def tell(self, observations: Sequence[Observation]) -> None:
+        """Takes note of jobs that ended."""
+        ...
+
+    def needed_checkpoints(self) -> set[int]:
+        """Numbers of the ended jobs whose checkpoints a later proposal may continue."""
+        ...

@@ -1,0 +1,187 @@
+"""The Gaussian process against dense algebra and finite differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import check_grad
+from search_cases import law
+
+from hydra_plugins.tune_sweeper.search._gp import (
+    condition,
+    distances,
+    fit,
+    log_posterior,
+    matern52,
+)
+
+Array = np.ndarray
+
+GROUPS = np.array([0, 1, 1, 1, 2])  # the second parameter has three features
+
+
+def data(n: int = 12, seed: int = 0) -> tuple[Array, Array, Array]:
+    """X (n, 5), y (n,) and theta (5,) of a process with three parameters."""
+    rng = np.random.default_rng(seed)
+    X = rng.random((n, len(GROUPS)))
+    y = np.sin(3 * X[:, 0]) + X[:, 1] - X[:, 4] ** 2 + 0.05 * rng.standard_normal(n)
+    theta = np.concatenate([rng.normal(0, 0.5, 3), [-4.0, 0.3]])
+    return X, (y - y.mean()) / y.std(), theta
+
+
+def dense_kernel(a: Array, b: Array, theta: Array) -> Array:
+    """The covariance (m, n), element by element, straight from the textbook."""
+    out = np.empty((len(a), len(b)))
+    for i, u in enumerate(a):
+        for j, v in enumerate(b):
+            r = np.sqrt(np.sum(((u - v) / np.exp(theta[:-2][GROUPS])) ** 2))
+            s = np.sqrt(5) * r
+            out[i, j] = np.exp(theta[-1]) * (1 + s + s**2 / 3) * np.exp(-s)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_posterior_equals_dense_algebra(seed: int) -> None:
+    """Mean and standard deviation by np.linalg.inv of the whole covariance."""
+    X, y, theta = data(seed=seed)
+    x = np.random.default_rng(99).random((7, len(GROUPS)))
+    inverse = np.linalg.inv(dense_kernel(X, X, theta) + np.exp(theta[-2]) * np.eye(len(X)))
+    k = dense_kernel(x, X, theta)
+    variance = np.diag(dense_kernel(x, x, theta) - k @ inverse @ k.T)
+    mean, sd = condition(X, y, theta, GROUPS).predict(x)
+
+    assert mean.shape == sd.shape == (7,)
+    assert mean == pytest.approx(k @ inverse @ y, abs=1e-6)
+    assert sd == pytest.approx(np.sqrt(variance), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_points_equals_conditioning_on_everything(seed: int) -> None:
+    """Pending trials are further observations, not an approximation."""
+    X, y, theta = data(seed=seed)
+    x = np.random.default_rng(99).random((7, len(GROUPS)))
+    step_by_step = condition(X[:8], y[:8], theta, GROUPS).with_points(X[8:], y[8:]).predict(x)
+    at_once = condition(X, y, theta, GROUPS).predict(x)
+
+    assert step_by_step[0] == pytest.approx(at_once[0], abs=1e-8)
+    assert step_by_step[1] == pytest.approx(at_once[1], abs=1e-8)
+
+
+def test_believing_the_mean_leaves_the_mean() -> None:
+    """A point observed at its own predicted mean moves no prediction, and lowers the sd there."""
+    X, y, theta = data()
+    x = np.random.default_rng(99).random((7, len(GROUPS)))
+    before = condition(X, y, theta, GROUPS)
+    after = before.with_points(x[:1], before.predict(x[:1])[0])
+
+    assert after.predict(x)[0] == pytest.approx(before.predict(x)[0], abs=1e-8)
+    assert after.predict(x[:1])[1] < 0.5 * before.predict(x[:1])[1]
+
+
+def test_log_posterior_equals_dense_algebra() -> None:
+    """Differences of the log marginal likelihood plus the log of the priors."""
+    X, y, theta = data()
+    other = theta + np.array([0.3, -0.2, 0.1, 0.5, -0.4])
+
+    def dense(theta: Array) -> float:
+        K = dense_kernel(X, X, theta) + np.exp(theta[-2]) * np.eye(len(X))
+        likelihood = -0.5 * y @ np.linalg.inv(K) @ y - 0.5 * np.linalg.slogdet(K)[1]
+        mean = [np.sqrt(2) - 1.5 + 0.5 * np.log(3)] * 3 + [np.log(3e-3), 0.0]
+        z = (theta - mean) / np.array([1.0, 1.0, 1.0, 2.0, 0.7])
+        return float(likelihood - 0.5 * z @ z)
+
+    D = distances(X, GROUPS)
+    found = log_posterior(theta, D, y)[0] - log_posterior(other, D, y)[0]
+
+    assert dense(theta) - dense(other) == pytest.approx(found, abs=1e-5)
+
+
+@law
+@given(st.integers(0, 10**6), st.lists(st.floats(-1.5, 1.5), min_size=5, max_size=5))
+def test_gradient_equals_finite_differences(seed: int, shift: list[float]) -> None:
+    """Anywhere near the priors; the error is that of the differences, about 1e-5."""
+    X, y, _ = data(seed=seed)
+    theta = np.array([0.5, 0.5, 0.5, -4.0, 0.0]) + shift
+    D = distances(X, GROUPS)
+    gradient = log_posterior(theta, D, y)[1]
+    error = check_grad(
+        lambda t: log_posterior(t, D, y)[0], lambda t: log_posterior(t, D, y)[1], theta
+    )
+
+    assert gradient.shape == (5,)
+    assert error < 1e-3 * (1 + np.abs(gradient).max())
+
+
+def test_distances_add_up_to_the_euclidean_ones() -> None:
+    """One matrix a parameter; a parameter's features count together."""
+    X, _, _ = data()
+    D = distances(X, GROUPS)
+
+    assert D.shape == (3, 12, 12)
+    assert D.sum(axis=0) == pytest.approx(((X[:, None] - X[None]) ** 2).sum(axis=2))
+    assert D[1] == pytest.approx(((X[:, None, 1:4] - X[None, :, 1:4]) ** 2).sum(axis=2))
+
+
+def test_kernel_is_one_at_distance_zero_and_falls() -> None:
+    """A correlation: from one to zero."""
+    r2 = np.array([0.0, 1e-6, 0.1, 1.0, 10.0, 1e3, 1e5])
+    k = matern52(r2)
+
+    assert k[0] == 1.0
+    assert np.all(np.diff(k) < 0) or k[-1] == 0.0
+    assert k[-1] < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fit_finds_a_local_maximum(seed: int) -> None:
+    """No gradient is left inside the bounds, and the prior's mean is not better."""
+    X, y, _ = data(n=20, seed=seed)
+    theta = fit(X, y, GROUPS, np.random.default_rng(0))
+    D = distances(X, GROUPS)
+    value, gradient = log_posterior(theta, D, y)
+    inside = (theta[:3] > -3.99) & (theta[:3] < 4.49)
+
+    assert np.abs(gradient[:3][inside]).max(initial=0) < 0.05
+    assert value >= log_posterior(np.array([0.46, 0.46, 0.46, -5.8, 0.0]), D, y)[0]
+
+
+def test_fit_sees_which_parameter_matters() -> None:
+    """The length scale of the only one that the function depends on is the shortest by far."""
+    X = np.random.default_rng(0).random((40, 3))
+    y = np.sin(6 * X[:, 1])
+    theta = fit(X, (y - y.mean()) / y.std(), np.arange(3), np.random.default_rng(0))
+
+    assert theta[1] + 1.0 < min(theta[0], theta[2])
+
+
+def test_fit_learns_the_noise() -> None:
+    """White noise of half the variance is told from a smooth function. Fixed seed."""
+    rng = np.random.default_rng(0)
+    X = rng.random((80, 1))
+    smooth = np.sin(4 * X[:, 0]) * np.sqrt(2)
+    y = (smooth + rng.standard_normal(80)) / np.sqrt(2)
+    clean = fit(X, (smooth - smooth.mean()) / smooth.std(), np.array([0]), rng)
+    noisy = fit(X, (y - y.mean()) / y.std(), np.array([0]), rng)
+
+    assert np.exp(clean[-2]) < 1e-3
+    assert 0.2 < np.exp(noisy[-2]) < 1.0
+
+
+def test_fit_of_many_points_uses_a_subset() -> None:
+    """Beyond 200 points: the same seed the same subset, and about the same hyperparameters."""
+    X, y, _ = data(n=400)
+    found = [fit(X, y, GROUPS, np.random.default_rng(s)) for s in (0, 0, 1)]
+
+    assert np.array_equal(found[0], found[1])
+    assert found[0] == pytest.approx(found[2], abs=1.0)
+
+
+def test_repeated_points_are_no_obstacle() -> None:
+    """Repeats and nearly equal points do not make the covariance singular."""
+    X = np.repeat([[0.3, 0.2], [0.3, 0.2 + 1e-9], [0.9, 0.1]], 20, axis=0)
+    y = np.tile([1.0, 1.0, -1.0, -1.0], 15)
+    theta = fit(X, y, np.array([0, 1]), np.random.default_rng(0))
+    mean, sd = condition(X, y, theta, np.array([0, 1])).predict(X)
+
+    assert np.isfinite(mean).all()
+    assert (sd > 0).all()

@@ -1,0 +1,130 @@
+"""Sweeps from Python: the same loop, record and strategies, without a Hydra app."""
+
+import doctest
+import importlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import ROOT
+
+from hydra_plugins.tune_sweeper.api import Step, UsageError, sweep
+
+EXAMPLES = [
+    "hydra_plugins.tune_sweeper._python",
+    "hydra_plugins.tune_sweeper.search._random",
+    "hydra_plugins.tune_sweeper.search._space",
+    "hydra_plugins.tune_sweeper.search._where",
+]
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep writes below the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def bowl(values: dict[str, Any]) -> float:
+    """A task with its minimum at x = 0.3."""
+    return float((values["x"] - 0.3) ** 2)
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_examples_in_docstrings_run(module: str) -> None:
+    """What a docstring shows is what happens."""
+    found = doctest.testmod(importlib.import_module(module))
+
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_example_in_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """README's Python example, as it stands there."""
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(compile("\n".join(code), "README.md", "exec"), {})
+
+    assert "outputs/bayes-1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("strategy", ["grid", "random", "bayes"])
+def test_sweep_gives_back_all_trials(strategy: str) -> None:
+    """The trials, the best of them, the folder and the reason."""
+    settings: dict[str, Any] = {"points": 5} if strategy == "grid" else {"n_trials": 6, "seed": 1}
+    outcome = sweep(bowl, {"x": "interval(0.0,1.0)"}, strategy=strategy, **settings)
+    values = [trial.value for trial in outcome.trials]
+
+    assert outcome.reason == "complete" and outcome.best is not None
+    assert outcome.best.value == min(v for v in values if v is not None)
+    assert all((trial.folder / "result.json").exists() for trial in outcome.trials)
+
+
+def test_failing_task_is_data() -> None:
+    """An exception is a failed trial, and the search goes on."""
+
+    def task(values: dict[str, Any]) -> float:
+        if values["x"] > 0.5:
+            raise RuntimeError("too large")
+        return bowl(values)
+
+    outcome = sweep(task, {"x": "interval(0.0,1.0)"}, n_trials=10, seed=0, max_failures=None)
+    statuses = {trial.status for trial in outcome.trials}
+
+    assert statuses == {"done", "failed"}
+    assert [t.value is None for t in outcome.trials] == [
+        t.values["x"] > 0.5 for t in outcome.trials
+    ]
+
+
+def test_population_trains_in_steps() -> None:
+    """The task continues the checkpoint that it is given."""
+
+    def task(values: dict[str, Any], step: Step) -> dict[str, float]:
+        start = float(step.resume_from.read_text()) if step.resume_from else 1.0
+        reached = start * (1 - values["lr"])
+        (step.folder / "checkpoints").mkdir()
+        (step.folder / "checkpoints" / "last.ckpt").write_text(str(reached))
+        return {"loss": reached}
+
+    space = {"lr": "tag(log, interval(1e-3, 0.5))"}
+    outcome = sweep(
+        task, space, strategy="pbt", epochs=10, population_size=4, metric="loss", seed=0
+    )
+
+    assert len(outcome.trials) == 40
+    assert outcome.best is not None and outcome.best.value is not None
+    assert outcome.best.value < (1 - 0.5) ** 6
+
+
+def test_named_folder_is_continued() -> None:
+    """A second call with the same folder runs only what is missing."""
+    calls: list[Any] = []
+
+    def task(values: dict[str, Any]) -> float:
+        calls.append(values)
+        return bowl(values)
+
+    for n_trials in (4, 7):
+        sweep(task, {"x": "interval(0.0,1.0)"}, folder="here", n_trials=n_trials, seed=2)
+
+    assert len(calls) == 7
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: sweep(bowl, {}, n_trials=2), "nothing to search"),
+        (lambda: sweep(bowl, {"x": "interval(1,0)"}), "swap the bounds"),
+        (lambda: sweep(bowl, {"x": [1, 2]}, strategy="bays"), "did you mean bayes?"),
+        (lambda: sweep(bowl, {"x": [1, 2]}, n_trial=2), "did you mean n_trials"),
+        (lambda: sweep(bowl, {"x": [1, 2]}, strategy="pbt"), "epochs=<number>"),
+        (lambda: sweep(bowl, {"x": [1, 2]}, n_trials=0), "n_trials=0"),
+    ],
+)
+def test_mistake_raises_one_sentence(call: Callable[[], Any], sentence: str) -> None:
+    """UsageError, and nothing on disk."""
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        call()
+
+    assert os.listdir() == []

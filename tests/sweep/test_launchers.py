@@ -1,0 +1,81 @@
+"""Hydra's own launchers run our sweeps, with every strategy."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from apps import APP, TRAIN, Run, statuses_of, values_of
+
+from hydra_plugins.tune_sweeper.run import _record
+
+LAUNCHERS = ["basic", "joblib", "submitit_local"]
+SPACE = ("x=interval(0.0,1.0)", "y=1,2,3,4")
+
+
+def settings(strategy: str, launcher: str) -> tuple[str, ...]:
+    """A sweep of six jobs, two at a time, in the folder `here`."""
+    parallel = ("hydra.sweeper.n_parallel=2", "hydra.sweeper.n_trials=6", "hydra.sweeper.seed=1")
+    choice = (f"hydra/sweeper={strategy}", f"hydra/launcher={launcher}")
+    return ("-m", *choice, *parallel, "hydra.sweep.dir=here")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("strategy", ["random", "bayes"])
+def test_launcher_runs_a_search(run: Run, tmp_path: Path, strategy: str, launcher: str) -> None:
+    """Six jobs, all recorded, all in their own folders."""
+    run(APP, *settings(strategy, launcher), *SPACE)
+
+    assert statuses_of(tmp_path / "here") == ["done"] * 6
+    for number, values in enumerate(values_of(tmp_path / "here")):
+        seen = json.loads((tmp_path / "here" / str(number) / "seen.json").read_text())
+        assert {"x": seen["x"], "y": seen["y"]} == values
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_launcher_survives_failing_jobs(run: Run, tmp_path: Path, launcher: str) -> None:
+    """A job that raises what cannot be pickled or shown is a failed job, and no more."""
+    bad = ("bad_above=0.5", "bad=unpicklable", "hydra.sweeper.max_failures=null")
+    run(APP, *settings("random", launcher), *SPACE, *bad)
+    failed = [values["x"] > 0.5 for values in values_of(tmp_path / "here")]
+
+    assert any(failed) and not all(failed)
+    assert statuses_of(tmp_path / "here") == ["failed" if f else "done" for f in failed]
+
+
+def test_proposals_do_not_depend_on_the_launcher(run: Run, tmp_path: Path) -> None:
+    """Random search proposes the same on every launcher and with any number of workers."""
+    found = []
+    for launcher, n_parallel in (("basic", 1), ("basic", 3), ("joblib", 2)):
+        folder = f"{launcher}-{n_parallel}"
+        more = (f"hydra.sweeper.n_parallel={n_parallel}", f"hydra.sweep.dir={folder}")
+        run(APP, *settings("random", launcher)[:-1], *SPACE, *more)
+        found.append(values_of(tmp_path / folder))
+
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_population_trains_on_every_launcher(run: Run, tmp_path: Path, launcher: str) -> None:
+    """Steps continue checkpoints of other jobs, on real trainings."""
+    pbt = ("-m", "hydra/sweeper=pbt", f"hydra/launcher={launcher}", "hydra.sweeper.n_parallel=2")
+    small = ("hydra.sweeper.population_size=4", "hydra.sweeper.seed=3", "epochs=5", "model=mlp")
+    run(TRAIN, *pbt, *small, "lr=interval(1e-4,1)", "hydra.sweep.dir=here")
+    summary = _record.read(tmp_path / "here")
+
+    assert statuses_of(tmp_path / "here") == ["done"] * 20
+    children = [j.proposal for j in summary.jobs.values() if j.proposal.parent is not None]
+    assert len(children) == 16
+    for child in children:
+        parent = summary.jobs[child.parent].proposal  # type: ignore[index]
+        assert child.step == parent.step + 1
+        assert summary.ends[child.parent].epochs_done == child.step  # type: ignore[index]
+    assert any(child.info["op"] == "exploit" for child in children)
+
+
+def test_joblib_runs_as_many_as_its_setting_says(run: Run, tmp_path: Path) -> None:
+    """Without n_parallel, a batch is as large as the launcher has workers."""
+    more = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "hydra.sweeper.n_trials=6")
+    done = run(APP, "-m", "hydra/sweeper=random", *more, "x=interval(0.0,1.0)")
+
+    assert len(re.findall("is launching 3 jobs", done.stdout)) == 2

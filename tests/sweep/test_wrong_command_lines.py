@@ -1,0 +1,165 @@
+"""Every mistake gets one sentence on stderr, exit code 2, and leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+from apps import APP, TRAIN, Run
+
+LR = "lr=interval(1e-4,1e-1)"
+BAYES = "hydra/sweeper=bayes"
+RANDOM = "hydra/sweeper=random"
+PBT = "hydra/sweeper=pbt"
+SET = "hydra.sweeper"
+
+# The command line behind `train.py`, and what its sentence must hold.
+MISTAKES: list[tuple[list[str], list[str]]] = [
+    # Names
+    (["lrr=0.1"], ["lrr", "did you mean lr?"]),
+    (["-m", "lrr=0.1,0.2"], ["lrr=0.1,0.2", "did you mean lr?"]),
+    (["-m", BAYES, "lrr=interval(1e-4,1e-1)"], ["lrr", "did you mean lr?"]),
+    (["-m", "model.widht=8,16"], ["model.widht", "did you mean model.width"]),
+    (["optimizer.nestrov=true"], ["optimizer.nestrov", "did you mean optimizer.nesterov?"]),
+    (["-m", "hydra/sweeper=bays", LR], ["bays", "did you mean hydra/sweeper=bayes?", "random"]),
+    (["-m", BAYES, f"{SET}.n_trial=5", LR], ["n_trial", f"did you mean {SET}.n_trials?"]),
+    (["-m", BAYES, f"{SET}.sampler=iid", LR], [f"{SET}.sampler", "no such key"]),
+    (["-m", RANDOM, f"{SET}.sampler=sobl", LR], ["sobl", "sobol, iid"]),
+    (["data=digit"], ["data=digit", "did you mean data=digits?", "shapes"]),
+    (["-m", "data=digit,shapes"], ["'digit'", "did you mean digits?"]),
+    (["model=cn"], ["model=cn", "did you mean model=cnn?"]),
+    (["-m", "model=cnn,mpl"], ["'mpl'", "did you mean mlp?"]),
+    (["schedule=cosin"], ["schedule=cosin", "did you mean schedule=cosine?"]),
+    (
+        ["-m", "hydra/launcher=joblb", "lr=0.1,0.2"],
+        ["joblb", "did you mean hydra/launcher=joblib?"],
+    ),
+    (["-m", "+sweep=bayes_lrr"], ["bayes_lrr", "did you mean sweep=bayes_lr?"]),
+    (["-m", "model=glob(z*)"], ["matches nothing", "cnn, mlp"]),
+    # Without -m
+    ([LR], [LR, "needs -m", f"python train.py -m '{LR}'"]),
+    (["lr=0.1,0.2"], ["lr=0.1,0.2", "needs -m"]),
+    # Intervals
+    (["-m", BAYES, "lr=interval(1e-1,1e-4)"], ["low=0.1 is above high=0.0001", "swap"]),
+    (["-m", BAYES, "lr=interval(0.1,0.1)"], ["both 0.1", "nothing to search"]),
+    (["-m", BAYES, "lr=interval(0,0.1)"], ["log scale needs low > 0", "knobs.yaml", "tag(linear"]),
+    (["-m", BAYES, "lr=tag(log,interval(-1,0.1))"], ["log scale needs low > 0, got -1"]),
+    (["-m", BAYES, "lr=interval(nan,0.1)"], ["low=nan", "finite"]),
+    (["-m", BAYES, "lr=interval(0.1,inf)"], ["high=inf", "finite"]),
+    (["-m", BAYES, "lr=interval(1e-4,20)"], ["20", "(0, 10]"]),
+    (["-m", BAYES, "momentum=interval(0.5,1.5)"], ["needs high < 1, got 1.5"]),
+    (["-m", BAYES, "momentum=tag(linear,interval(0.5,1.5))"], ["1.5", "[0, 1)"]),
+    (["-m", RANDOM, "batch_size=interval(16.5,64)"], ["integer bounds", "16.5"]),
+    (["-m", "batch_size=range(10,5)"], ["range is empty"]),
+    (["-m", LR], ["continuous", "points=5", f"{SET}.<name>"]),
+    # Tags
+    (["-m", BAYES, "lr=tag(log,tag(int,interval(1,10)))"], ["tags do not nest"]),
+    (["-m", BAYES, "lr=tag(lg,interval(1e-4,1e-1))"], ["'lg'", "did you mean log?"]),
+    (["-m", BAYES, "lr=tag(log,linear,interval(1e-4,1e-1))"], ["exclude each other"]),
+    (["-m", RANDOM, "batch_size=tag(step:x,interval(16,64))"], ["'step:x'", "step:8"]),
+    (["-m", RANDOM, "lr=tag(log,choice(0.1,0.2))"], ["interval(...) alone"]),
+    (["-m", PBT, "model.width=tag(mutable,interval(8,64))"], ["model.width", "mid-training"]),
+    # Nothing to search, and values
+    (["-m", BAYES], ["nothing to search", "quotes"]),
+    (["-m", BAYES, "lr=0.1"], ["nothing to search"]),
+    (["-m", "lr=choice(0.1,0.1)"], ["0.1", "twice"]),
+    (["-m", "batch_size=0,16"], ["0 is not", "[1, inf)"]),
+    (["-m", "flip_direction=horizontal,vertcal"], ["vertcal", "did you mean vertical?"]),
+    (["-m", BAYES, LR, "val_fraction=1.2"], ["val_fraction=1.2", "(0, 1)"]),
+    (["val_fraction=1.2"], ["val_fraction=1.2", "(0, 1)"]),
+    (["lr=-1"], ["lr=-1", "(0, 10]"]),
+    (["lr=nan"], ["lr=nan", "(0, 10]"]),
+    (["epochs=0"], ["epochs=0", "[1, inf)"]),
+    (["trainer.precision=fp8"], ["fp8", "bf16-mixed"]),
+    # Settings
+    (["-m", BAYES, f"{SET}.n_trials=0", LR], ["n_trials=0", "from 1 on"]),
+    (["-m", BAYES, f"{SET}.n_trials=abc", LR], ["n_trials", "abc", "Integer"]),
+    (["-m", BAYES, f"{SET}.n_parallel=0", LR], ["n_parallel=0", "from 1 on"]),
+    (["-m", BAYES, f"{SET}.direction=minimise", LR], ["minimise", "did you mean minimize"]),
+    (["-m", BAYES, f"{SET}.metric_agg=median", LR], ["median", "last, best, min, max, mean"]),
+    (["-m", BAYES, f"{SET}.stop.patience=0", LR], ["stop.patience=0", "from 1 on"]),
+    (["-m", BAYES, f"{SET}.resume=maybe", LR], ["maybe", "auto, never, must"]),
+    (["-m", BAYES, f"{SET}.resume=must", LR], ["no unfinished bayes sweep"]),
+    (["-m", BAYES, f"{SET}.n_initial=0", LR], ["n_initial=0"]),
+    (["-m", BAYES, f"{SET}.initial=[{{lr: 7}}]", LR], ["{'lr': 7}", "no configuration"]),
+    (["-m", BAYES, f"{SET}.where='lr*foo < 1'", LR], ["'foo'"]),
+    (["-m", BAYES, f"{SET}.where='__import__(1)'", LR], ["not allowed"]),
+    (["-m", BAYES, f"{SET}.conditions={{lr: {{model: [cnn]}}}}", LR], ["model", "not searched"]),
+    (["-m", RANDOM, f"{SET}.repeats=2", "seed=range(0,3)"], ["repeats", "'seed'"]),
+    (["-m", PBT, f"{SET}.factors=[0.8,1.2]", LR], ["0.96", "reciprocal"]),
+    (["-m", PBT, f"{SET}.exploit=best", LR], ["best", "truncation, tournament, none"]),
+    (["-m", PBT, "epochs=2", LR], ["2 steps", "at least 4"]),
+    (["-m", PBT, "epochs=4,8", LR], ["epochs", "cannot be swept"]),
+    # Metrics
+    (["-m", BAYES, f"{SET}.metric=val/los", LR], ["val/los", "did you mean val/loss?"]),
+    (["-m", BAYES, "objective.metric=val/los", LR], ["val/los", "objective.metric=val/loss"]),
+    (["-m", BAYES, f"{SET}.metric=val/acc", LR], ["direction=maximize"]),
+    # What only the data can tell
+    (["batch_size=100000"], ["batch_size=100000", "training images"]),
+    (["-m", "batch_size=50000,100000"], ["batch_size=50000", "training images"]),
+    (["data=folder", "data.root=missing"], ["data.root=missing", "class folders"]),
+    (["-m", BAYES, "hue=0.1", LR], ["hue=0.1", "channel"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=lambda v: " ".join(v)[:60])
+def test_mistake_gets_one_sentence(
+    run: Run, tmp_path: Path, arguments: list[str], expected: list[str]
+) -> None:
+    """What is wrong, what was expected, what to type; nothing on disk, exit code 2."""
+    done = run(TRAIN, *arguments, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    assert [text for text in expected if text not in lines[0]] == [], lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_class_is_refused_at_the_first_trial(run: Run, tmp_path: Path) -> None:
+    """A folder of class folders, one of which holds no image."""
+    from PIL import Image
+
+    for i in range(12):
+        folder = tmp_path / "images" / f"class{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), i * 20).save(folder / f"{i}.png")
+    (tmp_path / "images" / "empty").mkdir()
+
+    done = run(
+        TRAIN, "-m", BAYES, LR, "data=folder", "data.root=images", "batch_size=2", check=False
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert "empty" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("behave", "expected"),
+    [
+        ("none", ["returned None", "expected a number"]),
+        ("text", ["'good' (str)", "expected a number"]),
+        ("empty", ["{} (dict)"]),
+        ("list", ["[1.0] (list)"]),
+        ("lock", ["lock"]),
+        ("mapping", ["acc, loss", "hydra.sweeper.metric=acc"]),
+    ],
+)
+def test_wrong_return_ends_the_sweep_at_the_first_trial(
+    run: Run, behave: str, expected: list[str]
+) -> None:
+    """What came, what exists, what to type."""
+    done = run(APP, "-m", RANDOM, "x=interval(0.0,1.0)", f"behave={behave}", check=False)
+
+    assert done.returncode == 2, done.stderr
+    assert [text for text in expected if text not in done.stderr] == [], done.stderr
+
+
+def test_unknown_metric_of_any_app_names_those_that_exist(run: Run) -> None:
+    """Only the first result can tell."""
+    done = run(
+        APP, "-m", RANDOM, "x=interval(0.0,1.0)", "behave=mapping", f"{SET}.metric=los", check=False
+    )
+
+    assert done.returncode == 2
+    assert "'los'" in done.stderr and "hydra.sweeper.metric=loss" in done.stderr

@@ -17,10 +17,14 @@ from hypothesis import strategies as st
 
 from hydra_plugins.tune_sweeper.run import _result
 from hydra_plugins.tune_sweeper.run._result import (
+    CHECKPOINT,
     DONE,
     FAILED,
+    INTERRUPTED,
     INVALID,
+    OOM,
     REFUSED,
+    UNREADABLE,
     Result,
     WrongReturn,
     read,
@@ -178,7 +182,6 @@ FAILURES: list[tuple[BaseException, str]] = [
     (Unpicklable(1), "Unpicklable: kept here"),
     (SystemExit(3), "SystemExit: 3"),
     (SystemExit(0), "SystemExit: 0"),
-    (MemoryError(), "MemoryError:"),
     (RecursionError("deep"), "RecursionError: deep"),
     (StopIteration(1), "StopIteration: 1"),
     (UnicodeError("\ud800 \x00"), "UnicodeError: \ud800 \x00"),
@@ -193,6 +196,36 @@ def test_failure_is_recorded_as_text(error: BaseException, line: str, tmp_path: 
     assert result == read(tmp_path)
     assert (result.status, result.error) == (FAILED, line)
     assert "in task" in str(result.traceback)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's, by name."""
+
+
+TOO_LARGE = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError("CUDA"), TOO_LARGE], ids=repr)
+def test_lack_of_memory_has_a_status_of_its_own(error: Exception, tmp_path: Path) -> None:
+    """Of the host or of the device, and of torch's CPU allocator, which has no class for it."""
+    assert record(raiser(error), tmp_path).status == OOM
+
+
+def test_training_that_sigterm_ended_is_interrupted(tmp_path: Path) -> None:
+    """It did not fail, and may have left a checkpoint."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / CHECKPOINT).write_bytes(b"x")
+    result = record(raiser(SystemExit(143)), tmp_path)
+
+    assert (result.status, result.checkpoint) == (INTERRUPTED, CHECKPOINT)
+
+
+def test_checkpoint_that_could_not_be_read_is_no_failure(tmp_path: Path) -> None:
+    """The training can begin again without it."""
+    error = RuntimeError("damaged")
+    error.is_unreadable_checkpoint = True  # type: ignore[attr-defined]
+
+    assert record(raiser(error), tmp_path).status == UNREADABLE
 
 
 def test_interrupt_passes(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "hydra_plugins" / "tune_sweeper"
+LAUNCHER = ROOT / "hydra_plugins" / "tune_launcher"
 SOURCES = sorted([*ROOT.glob("hydra_plugins/**/*.py"), *ROOT.glob("train/**/*.py")])
 KNOWS_HYDRA = {"plugin", "_config", "_sweeper", "_overrides", "_adapters", "_app", "_search"}
-KNOWS_HYDRA |= {"_plan", "_folder", "_sweep", "_python"}  # they pass its objects on
+KNOWS_HYDRA |= {"_plan", "_folder", "_sweep", "_python", "_task"}  # they pass its objects on
+LAUNCHER_KNOWS_HYDRA = {"plugin", "_config", "_launcher", "_job"}
 
 
 def module_of(path: Path) -> str:
@@ -51,6 +53,21 @@ def test_halves_do_not_know_each_other() -> None:
         others = "hydra_plugins" if path.is_relative_to(ROOT / "train") else "train"
 
         assert not [n for n in imports_of(path) if n.split(".")[0] == others], path
+
+
+def test_launcher_and_sweeper_do_not_know_each_other() -> None:
+    """They meet in Hydra's types: either works without the other."""
+    for folder, other in ((PLUGIN, LAUNCHER), (LAUNCHER, PLUGIN)):
+        for path in folder.rglob("*.py"):
+            assert not [n for n in imports_of(path) if n.startswith(module_of(other))], path
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCHER.glob("*.py")), ids=lambda p: p.stem)
+def test_workers_know_no_hydra(path: Path) -> None:
+    """Processes, slots and their protocol could run any jobs."""
+    heads = {name.split(".")[0] for name in imports_of(path)}
+
+    assert path.stem in LAUNCHER_KNOWS_HYDRA or not heads & {"hydra", "omegaconf"}
 
 
 @pytest.mark.parametrize("path", files("search"), ids=lambda p: p.stem)
@@ -111,10 +128,11 @@ def test_imports_have_no_cycle() -> None:
 
 def test_public_modules_are_doors() -> None:
     """Hydra imports every module without an underscore, in every program of the environment."""
-    public = [p for p in PLUGIN.rglob("*.py") if not p.stem.startswith("_")]
+    modules = [*PLUGIN.rglob("*.py"), *LAUNCHER.rglob("*.py")]
+    public = [p for p in modules if not p.stem.startswith("_")]
 
-    assert sorted(p.stem for p in public) == ["api", "plugin"]
-    for path in PLUGIN.rglob("__init__.py"):
+    assert sorted(p.stem for p in public) == ["api", "plugin", "plugin"]
+    for path in [p for p in modules if p.stem == "__init__"]:
         assert path.read_text() == ""
     assert not (ROOT / "hydra_plugins" / "__init__.py").exists()
 

@@ -19,6 +19,14 @@ from .check import ConfigRefused
 
 FORMAT = 1
 
+
+class CheckpointUnreadable(RuntimeError):
+    """A file that is damaged, or is no checkpoint of this program; nothing in it was run."""
+
+    is_unreadable_checkpoint = True
+    """Lets a sweep try again without the file; it knows nothing of this class."""
+
+
 Checkpoint = dict[str, Any]
 
 
@@ -53,15 +61,15 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
 def load_checkpoint(key: str, file: Path) -> Checkpoint:
     """A checkpoint that `save_checkpoint` wrote; `key` is the config's name for it.
 
-    Raises ConfigRefused when there is no such file, RuntimeError when it is damaged or holds
-    anything but plain types, none of which is run.
+    Raises ConfigRefused when there is no such file, CheckpointUnreadable when it is damaged or
+    holds anything but plain types, none of which is run.
     """
     if not file.is_file():
         raise ConfigRefused(f"{key}={file}: expected a checkpoint, but there is no such file.")
     try:
         checkpoint = _load_plain(file)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise RuntimeError(
+        raise CheckpointUnreadable(
             f"{key}={file}: the file is damaged or is no checkpoint of this program; "
             "nothing in it was run. Continue from another checkpoint, or start anew."
         ) from error
@@ -78,7 +86,7 @@ def _load_plain(file: Path) -> object:
 def _of_our_format(key: str, file: Path, checkpoint: object) -> Checkpoint:
     found = checkpoint.get("format") if isinstance(checkpoint, dict) else None
     if not isinstance(checkpoint, dict) or found != FORMAT:
-        raise RuntimeError(
+        raise CheckpointUnreadable(
             f"{key}={file}: expected a checkpoint of format {FORMAT}, got format {found}."
         )
     return checkpoint

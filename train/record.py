@@ -24,17 +24,18 @@ class Record:
     """Per-epoch metrics in memory, and in files when folders are given."""
 
     def __init__(self, *, folder: Path | None, log_dir: Path | None, first_epoch: int) -> None:
-        self.history: dict[str, list[float]] = {}
         self._progress = _made(folder) / "progress.jsonl" if folder else None
-        if self._progress and self._progress.exists():
-            _forget(self._progress, first_epoch)
+        self.earlier = _rows_before(self._progress, first_epoch) if self._progress else []
+        """Metrics of the epochs that an earlier attempt trained in the same folder."""
+        self.history: dict[str, list[float]] = {}
+        for metrics in self.earlier:
+            self._remember(metrics)
         self._events = _Events(log_dir, first_epoch) if log_dir else None
         self._last_time = time.perf_counter()
 
     def add(self, epoch: int, metrics: Metrics) -> None:
         """Record the metrics after `epoch` epochs."""
-        for name, value in metrics.items():
-            self.history.setdefault(name, []).append(value)
+        self._remember(metrics)
         now = time.perf_counter()
         seconds, self._last_time = now - self._last_time, now
         if self._progress:
@@ -42,6 +43,10 @@ class Record:
             with self._progress.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row, allow_nan=False) + "\n")
         self._add_scalars(epoch, metrics)
+
+    def _remember(self, metrics: Metrics) -> None:
+        for name, value in metrics.items():
+            self.history.setdefault(name, []).append(value)
 
     def _add_scalars(self, epoch: int, metrics: Metrics) -> None:
         if self._events:
@@ -98,11 +103,16 @@ class _Events:
         self._writer.write(event.SerializeToString())
 
 
-def _forget(progress: Path, first_epoch: int) -> None:
-    """Drop the rows of an earlier attempt from `first_epoch` on."""
+def _rows_before(progress: Path, first_epoch: int) -> list[dict[str, float]]:
+    """The metrics of an earlier attempt before `first_epoch`; its later rows are dropped."""
+    if not progress.exists():
+        return []
     lines = progress.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if _epoch(line) < first_epoch]
     progress.write_text("".join(kept), encoding="utf-8")
+    rows = [json.loads(line)["metrics"] for line in kept]
+    # What is not finite stands there as text.
+    return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 def _epoch(line: str) -> float:

@@ -3,9 +3,11 @@
 import math
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Self
 
 import pytorch_lightning as pl
 
@@ -14,7 +16,8 @@ import pytorch_lightning as pl
 class EarlyStop:
     """Ends a training whose metric has not improved for `patience` epochs; 0 never ends it.
 
-    Its state is not part of a checkpoint: whoever continues a training judges it anew.
+    Its state is not part of a checkpoint: whoever continues another's training judges it anew, an
+    interrupted training counts its earlier epochs again.
     """
 
     metric: str
@@ -48,13 +51,31 @@ class EndEpochOnTerm(pl.Callback):
     def __init__(self) -> None:
         self.was_asked = False
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM over from Lightning, whose own handler ends an epoch in its middle.
+    @contextmanager
+    def listening(self) -> Iterator[Self]:
+        """Take SIGTERM over for as long as a job lasts, then give it back."""
+        before = signal.getsignal(signal.SIGTERM)
+        self._listen()
+        try:
+            yield self
+        finally:
+            if _is_main_thread():
+                signal.signal(signal.SIGTERM, before)
 
-        Lightning gives the signal back to its first owner when it tears down.
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take it over from Lightning too, whose own handler ends an epoch in its middle.
+
+        Lightning gives the signal back when it tears down.
         """
-        if threading.current_thread() is threading.main_thread():
+        self._listen()
+
+    def _listen(self) -> None:
+        if _is_main_thread():
             signal.signal(signal.SIGTERM, self._remember)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.was_asked = True
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

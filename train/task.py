@@ -8,6 +8,7 @@ Every component is chosen by its name from a registry; nothing in a config is ev
 import copy
 import logging
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -37,6 +38,8 @@ from .stopping import EarlyStop, EndEpochOnTerm
 
 log = logging.getLogger(__name__)
 
+LAST, BEST = Path("checkpoints/last.ckpt"), Path("checkpoints/best.ckpt")
+
 INIT = -2
 """In the place of an epoch: the seed of the first weights."""
 
@@ -52,12 +55,12 @@ def task(cfg: DictConfig, output_dir: str | Path | None = None) -> dict[str, flo
     _refuse_contradictions(cfg)
     folder = _output_folder(output_dir)
     device = choose_device(cfg.trainer)
-    with quiet(), isolated(cfg.trainer, device):
+    with quiet(), isolated(cfg.trainer, device), EndEpochOnTerm().listening() as term:
         data = load_data(cfg)
         state = _first_state(cfg, data)
         log_dir = absolute(cfg.log_dir) if cfg.log_dir else folder
         with Record(folder=folder, log_dir=log_dir, first_epoch=state.epoch + 1) as record:
-            return Training(cfg, data, state, record, folder, device).run()
+            return Training(cfg, data, state, record, folder, device, term).run()
 
 
 def _refuse_contradictions(cfg: DictConfig) -> None:
@@ -116,13 +119,15 @@ class Training:
         record: Record,
         folder: Path | None,
         device: torch.device,
+        term: EndEpochOnTerm,
     ) -> None:
         self.cfg, self.state, self.record, self.folder = cfg, state, record, folder
         self.last_epoch = int(cfg.epochs if cfg.until_epoch is None else cfg.until_epoch)
         self.early_stop = EarlyStop(
             cfg.objective.metric, cfg.objective.direction == "maximize", cfg.early_stop_patience
         )
-        self.best: Checkpoint | None = None
+        self.best = self._earlier_best()
+        self.last_save = time.monotonic()
         self.module = Classifier(
             state,
             data,
@@ -131,7 +136,7 @@ class Training:
             augment=make_augmentation(cfg, channels=data.channels),
             end_epoch=self._end_epoch,
         )
-        self.term = EndEpochOnTerm()
+        self.term = term
         n_epochs = self.last_epoch - state.epoch
         self.trainer = make_trainer(cfg.trainer, device, n_epochs=n_epochs, callback=self.term)
 
@@ -159,7 +164,18 @@ class Training:
         log.info("epoch %d/%d  %s", self.state.epoch, self.last_epoch, _shown(metrics))
         if self.early_stop.improves(metrics) and self.early_stop.patience:
             self.best = copy.deepcopy(self._checkpoint())
+        if time.monotonic() - self.last_save >= self.cfg.trainer.checkpoint_every_s:
+            self._keep_checkpoints()
+            self.last_save = time.monotonic()
         return self.early_stop.is_over or self.term.was_asked
+
+    def _earlier_best(self) -> Checkpoint | None:
+        """Judges the epochs of an interrupted attempt again; its best checkpoint, if one counts."""
+        for metrics in self.record.earlier:
+            self.early_stop.improves(metrics)
+        file = (self.folder or Path()) / BEST
+        counts = self.early_stop.patience and self.early_stop.best is not None and file.exists()
+        return load_checkpoint("best", file) if counts else None
 
     def _checkpoint(self) -> Checkpoint:
         return make_checkpoint(self.state.net, self.state.optimizer, epoch=self.state.epoch)
@@ -168,10 +184,10 @@ class Training:
         if self.folder is None:
             return
         # Weights that are no numbers help nobody; the last sound checkpoint is the parent's.
-        if not self.module.is_lost:
-            save_checkpoint(self._checkpoint(), self.folder / "checkpoints" / "last.ckpt")
         if self.best:
-            save_checkpoint(self.best, self.folder / "checkpoints" / "best.ckpt")
+            save_checkpoint(self.best, self.folder / BEST)
+        if not self.module.is_lost:
+            save_checkpoint(self._checkpoint(), self.folder / LAST)
 
 
 def _shown(metrics: dict[str, float]) -> str:

@@ -1,99 +1,341 @@
-"""Any Hydra launcher behind the loop's submit and wait, and the task that writes its own result."""
+"""Any Hydra launcher behind the loop's submit and wait.
+
+DirectLauncher    takes jobs one by one: the launchers of this project
+ThreadedLauncher  runs jobs in other processes but only knows launch(batch): a thread a job
+BatchLauncher     anything else: whole batches, in this process perhaps
+"""
 
 import logging
 import os
+import queue
+import signal
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.errors import InstantiationException
 from hydra.plugins.launcher import Launcher
-from hydra.types import TaskFunction
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from ._app import value_of
+from ._errors import UsageError
 from .run import _result
+from .run._interrupts import Interrupts
+from .run._limits import Limits, Watchman
 from .run._record import Job
-from .run._result import DIED, DONE, NUMBER, Result
+from .run._result import DIED, INTERRUPTED, Result
 
 log = logging.getLogger(__name__)
 
-ATTEMPT = "HYDRA_TUNE_ATTEMPT"  # in a job's environment; absent: the first
+Command = Callable[[Job, str | None], list[str]]  # overrides of a job, given its checkpoint
 
-Command = Callable[[Job, Job | None], list[str]]  # overrides of a job, given its parent
+_ASK_AGAIN_S = 1.0  # a training that was not listening yet is asked to end again
+
+# They start a process per job, so that one thread each is all that waiting for them takes.
+_OUT_OF_PROCESS = ("hydra_plugins.hydra_joblib_launcher", "hydra_plugins.hydra_submitit_launcher")
 
 
-class TaskFailed(RuntimeError):
-    """A task's failure as text: unlike the exception itself it survives any launcher's pickling."""
+@dataclass(frozen=True)
+class Around:
+    """What every adapter needs beside its launcher."""
+
+    command: Command
+    sweep_folder: Path
+    config: DictConfig
+    interrupts: Interrupts
+    limits: Limits
 
 
-class RecordedTask:
-    """The user's task function, writing `result.json` into the job's folder when it ends."""
+def make_launcher(context: HydraContext, task: TaskFunction, config: DictConfig) -> Launcher:
+    """The launcher that the config names.
 
-    def __init__(self, task: TaskFunction, *, threads_key: str) -> None:
-        self._task = task
-        self._threads_key = threads_key
-        update_wrapper(self, task)
-
-    def __call__(self, config: DictConfig) -> Any:
-        """Runs the task.
-
-        Raises:
-            TaskFailed: the task raised, left the process, or returned no metric.
-        """
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        attempt = int(os.environ.get(ATTEMPT, "1"))
-        threads = value_of(config, self._threads_key)
-        result = _result.record(
-            lambda: self._task(config), folder, attempt=attempt, threads=threads
+    Raises:
+        UsageError: its settings contradict each other, or ask for what this machine has not.
+    """
+    try:
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task, config=config
         )
-        if result.status != DONE:
-            log.error(result.traceback or result.error)
-            raise TaskFailed(result.error)
-        returned = {**result.metrics, **result.histories}
-        return returned[NUMBER] if returned.keys() == {NUMBER} else returned
+    except InstantiationException as error:
+        cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
+        raise UsageError(str(cause).split("\n")[0]) from error
 
 
-class BatchLauncher:
-    """A Hydra launcher, which knows only `launch(batch)`, as submit and wait."""
+def check_limits(launcher: Launcher, limits: Limits) -> None:
+    """Limits are promises, so a launcher that cannot keep them is refused.
 
-    def __init__(
-        self,
-        launcher: Launcher,
-        *,
-        n_slots: int,
-        command: Command,
-        sweep_folder: Path,
-        config: DictConfig,
-    ) -> None:
+    Raises:
+        UsageError: the jobs of this launcher cannot be ended from outside.
+    """
+    if limits != Limits() and not _takes_single_jobs(launcher):
+        raise UsageError(
+            "hydra.sweeper.trial_timeout_s and stall_timeout_s need a launcher that can end its"
+            f" jobs, which {type(launcher).__name__} cannot: type hydra/launcher=workers"
+        )
+
+
+def _takes_single_jobs(launcher: Launcher) -> bool:
+    return hasattr(launcher, "submit")
+
+
+def adapt(launcher: Launcher, around: Around) -> "Adapter":
+    """The adapter that fits a launcher."""
+    if _takes_single_jobs(launcher):
+        return DirectLauncher(launcher, around)
+    if type(launcher).__module__.startswith(_OUT_OF_PROCESS):
+        return ThreadedLauncher(launcher, around)
+    return BatchLauncher(launcher, around)
+
+
+class Adapter:
+    """What the adapters share: results of jobs that could not write their own."""
+
+    in_batches = False
+
+    def __init__(self, launcher: Any, around: Around) -> None:
         self._launcher = launcher
-        self._n_slots = n_slots
-        self._command = command
-        self._sweep_folder = sweep_folder
-        self._config = config
-        self._queue: list[tuple[Job, list[str]]] = []
+        self._around = around
 
     @property
     def n_slots(self) -> int:
-        """How many jobs the launcher runs at once."""
-        return self._n_slots
+        """How many jobs the launcher runs at once, as far as its settings tell."""
+        return count_slots(self._launcher, self._around.config.hydra.launcher)
 
-    def submit(self, job: Job, parent: Job | None) -> None:
+    def submit(self, job: Job, checkpoint: str | None) -> None:
+        """Takes a job."""
+        raise NotImplementedError
+
+    def wait(self) -> Sequence[int]:
+        """Blocks until jobs ended or a signal came."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Gets ready, where that takes a while."""
+
+    def terminate(self) -> None:
+        """Asks the running jobs to end; most launchers know no way to."""
+
+    def kill(self) -> None:
+        """Ends the running jobs; most launchers know no way to."""
+
+    def close(self) -> None:
+        """Ends what the launcher started."""
+
+    def _has_result(self, job: Job) -> bool:
+        result = _result.read(self._around.sweep_folder / job.folder)
+        return result is not None and result.attempt == job.attempt
+
+    def _note(self, job: Job, status: str, error: str) -> None:
+        """Writes the result of a job that left none."""
+        if not self._has_result(job):
+            result = Result(status, error=error, attempt=job.attempt)
+            _result.write(self._around.sweep_folder / job.folder, result)
+
+    def _note_death(self, job: Job, error: object) -> None:
+        line = f"{type(error).__name__}: {error}".split("\n")[0]
+        self._note(job, DIED, f"the launcher lost it: {line}")
+
+    def _note_returned(self, job: Job, returned: JobReturn) -> None:
+        """A job that failed before our wrapper ran (its output folder, say) has no result."""
+        if not self._has_result(job):
+            is_done = returned.status == JobStatus.COMPLETED
+            lost = FileNotFoundError(f"no result in {job.folder}")
+            self._note_death(job, lost if is_done else returned._return_value)
+
+
+class DirectLauncher(Adapter):
+    """A launcher that takes jobs one by one, and can end them."""
+
+    def __init__(self, launcher: Any, around: Around) -> None:
+        super().__init__(launcher, around)
+        self._jobs: dict[int, Job] = {}
+        self._reasons: dict[int, tuple[str, str]] = {}  # of jobs that we ended: status, error
+        self._watchman = Watchman(around.limits, around.sweep_folder)
+
+    @property
+    def n_slots(self) -> int:
+        """How many jobs run at once."""
+        return int(self._launcher.n_slots)
+
+    def start(self) -> None:
+        """The imports begin, in another process."""
+        self._launcher.start()
+
+    def submit(self, job: Job, checkpoint: str | None) -> None:
+        """Starts the job in a free slot."""
+        self._jobs[job.number] = job
+        self._watchman.add(job)
+        self._launcher.submit(self._around.command(job, checkpoint), job.number)
+
+    def wait(self) -> Sequence[int]:
+        """Blocks until jobs ended, a limit is reached, or a signal came."""
+        interrupts = self._around.interrupts
+        times = [self._watchman.seconds_left(), interrupts.seconds_left]
+        if interrupts.level == 1:
+            times.append(_ASK_AGAIN_S)
+        timeout_s = min((t for t in times if t is not None), default=None)
+        ended = self._launcher.wait(timeout_s, interrupts.wake_fd)
+        interrupts.drain()
+        if interrupts.level == 1:
+            self.terminate()
+        for number, loss in ended:
+            self._end(self._jobs.pop(number), loss)
+        for job, status, error in self._watchman.overdue():
+            self._reasons[job.number] = status, error
+            self._launcher.kill(job.number)
+        return [number for number, _ in ended]
+
+    def terminate(self) -> None:
+        """SIGTERM for all."""
+        for number in self._jobs:
+            self._launcher.terminate(number)
+
+    def kill(self) -> None:
+        """SIGKILL for all."""
+        for number in self._jobs:
+            self._reasons.setdefault(number, (INTERRUPTED, "ended with the sweep"))
+            self._launcher.kill(number)
+
+    def close(self) -> None:
+        """No process is left."""
+        self._launcher.close()
+
+    def _end(self, job: Job, loss: str | None) -> None:
+        self._watchman.remove(job)
+        status, error = self._reasons.pop(job.number, (DIED, loss or "it left no result"))
+        self._note(job, status, error)
+
+
+class ThreadedLauncher(Adapter):
+    """A launcher that starts processes and blocks: one thread waits for each job.
+
+    When such a launcher breaks, jobs that did nothing wrong break with it. So what broke is run
+    again with nothing beside it: who breaks it alone is the one that did.
+    """
+
+    def __init__(self, launcher: Launcher, around: Around) -> None:
+        super().__init__(launcher, around)
+        self._waiting: deque[tuple[Job, list[str]]] = deque()
+        self._suspects: deque[tuple[Job, list[str]]] = deque()
+        self._running: dict[int, Job] = {}
+        self._ended: queue.SimpleQueue[tuple[Job, list[str], object]] = queue.SimpleQueue()
+        self._bell, self._ring = os.pipe()
+        self._is_killed = False
+
+    def submit(self, job: Job, checkpoint: str | None) -> None:
+        """Starts the job, unless suspects have to be heard first."""
+        self._waiting.append((job, self._around.command(job, checkpoint)))
+        self._start_waiting()
+
+    def wait(self) -> Sequence[int]:
+        """Blocks until jobs ended or a signal came."""
+        if self._is_killed:
+            numbers, self._running = list(self._running), {}
+            return numbers
+        interrupts = self._around.interrupts
+        wait_for([self._bell, interrupts.wake_fd], interrupts.seconds_left)
+        interrupts.drain()
+        ended = []
+        while not self._ended.empty():
+            os.read(self._bell, 1)
+            ended += self._take(*self._ended.get())
+        self._start_waiting()
+        return ended
+
+    def kill(self) -> None:
+        """They cannot be ended from here; nobody waits for them any more."""
+        self._is_killed = True
+
+    def _start_waiting(self) -> None:
+        if self._suspects and not self._running:
+            self._start_thread(*self._suspects.popleft(), is_alone=True)
+        while self._waiting and not self._suspects:
+            self._start_thread(*self._waiting.popleft(), is_alone=False)
+
+    def _start_thread(self, job: Job, command: list[str], *, is_alone: bool) -> None:
+        self._running[job.number] = job
+        arguments = (job, [] if is_alone else command, command)
+        threading.Thread(target=self._launch, args=arguments, daemon=True).start()
+
+    def _launch(self, job: Job, again: list[str], command: list[str]) -> None:
+        """In a thread; `again` is empty when the job ran with nothing beside it."""
+        try:
+            (outcome,) = self._launcher.launch([command], initial_job_idx=job.number)
+        except BaseException as error:
+            outcome = error
+        self._ended.put((job, again, outcome))
+        os.write(self._ring, b"!")
+
+    def _take(self, job: Job, again: list[str], outcome: object) -> list[int]:
+        del self._running[job.number]
+        if isinstance(outcome, JobReturn):
+            self._note_returned(job, outcome)
+        elif again and not self._has_result(job):
+            log.debug("The launcher broke: %r", outcome)
+            self._suspects.append((job, again))
+            return []
+        else:
+            self._note_death(job, outcome)
+        return [job.number]
+
+
+class BatchLauncher(Adapter):
+    """A launcher that knows only launch(batch)."""
+
+    in_batches = True
+
+    def __init__(self, launcher: Launcher, around: Around) -> None:
+        super().__init__(launcher, around)
+        self._queue: list[tuple[Job, list[str]]] = []
+        self._is_launching = False
+        around.interrupts.in_process = self._interrupt
+
+    def submit(self, job: Job, checkpoint: str | None) -> None:
         """Keeps the job for the next batch."""
-        self._queue.append((job, self._command(job, parent)))
+        self._queue.append((job, self._around.command(job, checkpoint)))
 
     def wait(self) -> Sequence[int]:
         """Runs a batch: the queued jobs with consecutive numbers, as launch() numbers them."""
         first = self._queue[0][0].number
         batch = [q for i, q in enumerate(self._queue) if q[0].number == first + i]
         self._queue = self._queue[len(batch) :]
+        hydra = self._around.config.hydra
         try:
+            self._is_launching = True
             self._launch(batch)
+        except KeyboardInterrupt:  # by our own handler; what has no result is interrupted
+            log.debug("A batch was interrupted")
         finally:  # a job in this process that was interrupted leaves its own logging behind
-            configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
+            self._is_launching = False
+            configure_log(hydra.hydra_logging, hydra.verbose)
+        self._pass_on_sigterm(batch)
         return [job.number for job, _ in batch]
+
+    def _interrupt(self, count: int) -> None:
+        """A request to stop, while a job may run in this very thread.
+
+        A training that took SIGTERM over ends its epoch; everything else is left where it stands.
+        """
+        handler = signal.getsignal(signal.SIGTERM)
+        is_ours = getattr(handler, "__self__", None) is self._around.interrupts
+        if count == 1 and callable(handler) and not is_ours:
+            handler(signal.SIGTERM, None)
+        elif self._is_launching:
+            raise KeyboardInterrupt
+
+    def _pass_on_sigterm(self, batch: list[tuple[Job, list[str]]]) -> None:
+        """A training in this process may have taken SIGTERM over, and ended because of it."""
+        interrupts = self._around.interrupts
+        for job, _ in batch:
+            result = _result.read(self._around.sweep_folder / job.folder)
+            if result is not None and result.status == INTERRUPTED and not interrupts.level:
+                interrupts.request(signal.SIGTERM)
 
     def _launch(self, batch: list[tuple[Job, list[str]]]) -> None:
         """Launches; when the launcher breaks, halves the rest until the breaking job is alone."""
@@ -110,26 +352,8 @@ class BatchLauncher:
                 for part in _consecutive(half):
                     self._launch(part)
         else:
-            self._note_broken(batch, returns)
-
-    def _note_broken(
-        self, batch: list[tuple[Job, list[str]]], returns: Sequence[JobReturn]
-    ) -> None:
-        """A job that failed before our wrapper ran (its output folder, say) has no result."""
-        for (job, _), returned in zip(batch, returns, strict=False):
-            if not self._has_result(job):
-                is_done = returned.status == JobStatus.COMPLETED
-                lost = FileNotFoundError(f"no result in {job.folder}")
-                self._note_death(job, lost if is_done else returned._return_value)
-
-    def _has_result(self, job: Job) -> bool:
-        result = _result.read(self._sweep_folder / job.folder)
-        return result is not None and result.attempt == job.attempt
-
-    def _note_death(self, job: Job, error: object) -> None:
-        line = f"{type(error).__name__}: {error}".split("\n")[0]
-        result = Result(DIED, error=f"the launcher lost it: {line}", attempt=job.attempt)
-        _result.write(self._sweep_folder / job.folder, result)
+            for (job, _), returned in zip(batch, returns, strict=False):
+                self._note_returned(job, returned)
 
 
 def _consecutive(batch: list[tuple[Job, list[str]]]) -> list[list[tuple[Job, list[str]]]]:

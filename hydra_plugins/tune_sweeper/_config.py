@@ -60,6 +60,10 @@ class SweeperConf:
 
     fail_fast: int | None = 3  # fewer may be bad luck, more waste the evening
     max_failures: float | None = 0.5  # a share of the ended jobs, or an absolute number from 1 on
+    retries: int = 1  # of a job whose process died: more would repeat what kills it
+    trial_timeout_s: float | None = None  # of one job; only the user knows how long it may take
+    stall_timeout_s: float | None = None  # without a write to any file of the job's folder
+    grace_s: float = 20.0  # from SIGTERM until running jobs are killed: schedulers wait 30 s
     stop: StopConf = field(default_factory=StopConf)
     keep_checkpoints: int | None = 3  # of the best trials; null: delete none
     resume: str = "auto"  # auto | never | must

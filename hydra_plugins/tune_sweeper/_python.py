@@ -172,12 +172,13 @@ def _run(plan: Plan, record: Record, task: Task) -> Outcome:
     )
     loop = Loop(
         plan.strategy(record.header["seed"], in_batches=True),
-        _InProcess(task, record, _constants(plan)),
+        _InProcess(task, record.folder, _constants(plan)),
         record,
         objective=plan.objective,
         rules=_settings.rules_of(conf, n_slots=1, can_resume="step_epochs" in plan.own),
+        on_restored=watch.restore,
         on_start=watch.started,
-        on_end=lambda job, end: watch.ended(job, end, loop.progress),
+        on_end=watch.ended,
     )
     reason = loop.run()
     trials = {number: _trial(record, number) for number in record.ends}
@@ -208,30 +209,30 @@ class _InProcess:
 
     n_slots = 1
 
-    def __init__(self, task: Task, record: Record, constants: Mapping[str, Any]) -> None:
+    def __init__(self, task: Task, sweep_folder: Path, constants: Mapping[str, Any]) -> None:
         self._task = task
         self._constants = constants
-        self._record = record
+        self._sweep_folder = sweep_folder
         parameters = inspect.signature(task).parameters.values()
         self._wants_step = sum(p.default is p.empty for p in parameters) > 1
-        self._queue: list[tuple[Job, Job | None]] = []
+        self._queue: list[tuple[Job, str | None]] = []
 
-    def submit(self, job: Job, parent: Job | None) -> None:
-        self._queue.append((job, parent))
+    def submit(self, job: Job, checkpoint: str | None) -> None:
+        self._queue.append((job, checkpoint))
 
     def wait(self) -> Sequence[int]:
-        job, parent = self._queue.pop(0)
-        folder = self._record.folder / job.folder
+        job, checkpoint = self._queue.pop(0)
+        folder = self._sweep_folder / job.folder
         folder.mkdir(parents=True, exist_ok=True)
         values = {**self._constants, **job.proposal.values}
-        arguments = [values, self._step(job, parent)] if self._wants_step else [values]
+        source = None if checkpoint is None else self._sweep_folder / checkpoint
+        step = Step(folder, job.proposal.until_epoch, source)
+        arguments = [values, step] if self._wants_step else [values]
         _result.record(lambda: self._task(*arguments), folder, attempt=job.attempt)
         return [job.number]
 
-    def _step(self, job: Job, parent: Job | None) -> Step:
-        checkpoint = None
-        if parent is not None:
-            file = self._record.ends[parent.number].checkpoint
-            checkpoint = self._record.folder / parent.folder / str(file)
-        folder = self._record.folder / job.folder
-        return Step(folder, job.proposal.until_epoch, checkpoint)
+    def terminate(self) -> None:
+        """Nothing runs beside this process."""
+
+    def kill(self) -> None:
+        """Nothing runs beside this process."""

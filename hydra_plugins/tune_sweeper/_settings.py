@@ -7,6 +7,7 @@ from typing import Any
 
 from ._config import KeysConf, StopConf, SweeperConf
 from ._errors import UsageError, nearest
+from .run._limits import Limits
 from .run._objective import AGGREGATES, DIRECTIONS
 from .run._rules import Rules
 
@@ -28,6 +29,10 @@ _RANGES: dict[str, Check] = {
     "seed": (lambda v: v >= 0, "an integer from 0 on"),
     "fail_fast": (lambda v: v >= 1, "an integer from 1 on, or null to go on for ever"),
     "max_failures": (lambda v: v > 0, "a number above 0, or null to go on for ever"),
+    "retries": (lambda v: v >= 0, "an integer from 0 on"),
+    "trial_timeout_s": (lambda v: v > 0, "seconds above 0, or null for no limit"),
+    "stall_timeout_s": (lambda v: v > 0, "seconds above 0, or null for no limit"),
+    "grace_s": (lambda v: v >= 0, "seconds from 0 on"),
     "keep_checkpoints": (lambda v: v >= 0, "an integer from 0 on, or null to keep all"),
 }
 _STOP_RANGES: dict[str, Check] = {
@@ -102,6 +107,8 @@ def rules_of(conf: SweeperConf, *, n_slots: int, can_resume: bool) -> Rules:
     return Rules(
         n_parallel=conf.n_parallel or n_slots,
         repeats=conf.repeats,
+        retries=conf.retries,
+        can_resume=can_resume,
         fail_fast=conf.fail_fast,
         max_failures=conf.max_failures,
         time_s=conf.stop.time_s,
@@ -109,3 +116,8 @@ def rules_of(conf: SweeperConf, *, n_slots: int, can_resume: bool) -> Rules:
         patience=conf.stop.patience,
         keep_checkpoints=conf.keep_checkpoints if can_resume else None,
     )
+
+
+def limits_of(conf: SweeperConf) -> Limits:
+    """How long a job of a sweep with these settings may take, and be silent."""
+    return Limits(job_s=conf.trial_timeout_s, silence_s=conf.stall_timeout_s)

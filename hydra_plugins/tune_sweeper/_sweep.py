@@ -3,28 +3,26 @@
 import contextlib
 import logging
 import shlex
-import signal
-import threading
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 from copy import deepcopy
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from . import _commands, _exit
-from ._adapters import ATTEMPT, BatchLauncher, RecordedTask, count_slots
+from ._adapters import Adapter, Around, adapt, make_launcher
 from ._app import has_key, value_of, write_config
 from ._folder import PARENT
 from ._overrides import as_text
 from ._plan import Plan
-from ._settings import rules_of
+from ._settings import limits_of, rules_of
+from ._task import ATTEMPT, RecordedTask
+from .run._interrupts import Interrupts
 from .run._loop import Loop, TaskRefused
 from .run._record import COMPLETE, TIME_S, Job, Record, is_step
-from .run._result import SIGTERM_CODE
+from .run._result import CHECKPOINT, INTERRUPTED
 from .run._rules import FAIL_FAST, MAX_FAILURES, Rules
 from .show._display import closing_metrics, number
 from .show._watch import Watch
@@ -48,20 +46,10 @@ class Sweep:
         self._configs: dict[tuple[str, ...], DictConfig] = {}
         config = _with_folder(config, record.folder)
         OmegaConf.save(config, record.folder / "multirun.yaml")
-        hydra_launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=context,
-            task_function=RecordedTask(task, threads_key=plan.conf.keys.threads),
-            config=config,
-        )
-        launcher = BatchLauncher(
-            hydra_launcher,
-            n_slots=count_slots(hydra_launcher, config.hydra.launcher),
-            command=self._overrides,
-            sweep_folder=self._folder,
-            config=config,
-        )
+        self._interrupts = Interrupts(grace_s=plan.conf.grace_s)
+        self._launcher = self._adapted(context, task, config)
         self._quiet_jobs = _quiet(config)
-        self._strategy = plan.strategy(record.header["seed"], in_batches=True)
+        self._strategy = plan.strategy(record.header["seed"], in_batches=self._launcher.in_batches)
         self._watch = Watch(
             record,
             plan.space,
@@ -74,13 +62,27 @@ class Sweep:
         )
         self._loop = Loop(
             self._strategy,
-            launcher,
+            self._launcher,
             record,
             objective=plan.objective,
-            rules=self._rules(launcher.n_slots),
+            rules=self._rules(self._launcher.n_slots),
+            interrupts=self._interrupts,
+            on_restored=self._watch.restore,
             on_start=self._watch.started,
-            on_end=lambda job, end: self._watch.ended(job, end, self._loop.progress),
+            on_end=self._watch.ended,
         )
+
+    def _adapted(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> Adapter:
+        conf = self._plan.conf
+        recorded = RecordedTask(task, threads_key=conf.keys.threads)
+        around = Around(
+            command=self._overrides,
+            sweep_folder=self._folder,
+            config=config,
+            interrupts=self._interrupts,
+            limits=limits_of(conf),
+        )
+        return adapt(make_launcher(context, recorded, config), around)
 
     def run(self) -> int:
         """Runs to the end; gives back the exit code.
@@ -91,15 +93,20 @@ class Sweep:
         self._watch.display.say(self._opening())
         n_before = len(self._record.ends)
         try:
-            with _interruptible():
+            with self._interrupts.installed():
+                self._launcher.start()
                 reason = self._loop.run()
         except TaskRefused as refused:
+            self._launcher.close()
             if not refused.has_trained:
                 self._remove()
             raise
-        except KeyboardInterrupt as interrupt:
+        finally:
+            self._launcher.close()
+            self._interrupts.close()
+        if reason == INTERRUPTED:
             self._watch.display.say(["interrupted; type the same command to go on"])
-            return SIGTERM_CODE if SIGTERM_CODE in interrupt.args else _exit.CTRL_C
+            return self._interrupts.exit_code
         if reason == COMPLETE and 0 < n_before == len(self._record.ends):
             self._watch.display.say(["nothing to do: all jobs of this sweep have ended"])
         self._watch.display.say(self._closing(reason))
@@ -108,11 +115,11 @@ class Sweep:
 
     # Jobs
 
-    def _overrides(self, job: Job, parent: Job | None) -> list[str]:
+    def _overrides(self, job: Job, checkpoint: str | None) -> list[str]:
         """The overrides of a job: as typed, its values, its place in its trial, its folder."""
         texts = self._plan.search.overrides(job.proposal.values)
         texts += [f"{key}={as_text(value)}" for key, value in self._seed(job).items()]
-        texts += self._continuation(job, parent)
+        texts += self._continuation(job, checkpoint)
         texts += [f"hydra.sweep.subdir={job.folder}", *self._quiet_jobs]
         if job.attempt > 1:
             texts.append(f"+hydra.job.env_set.{ATTEMPT}='{job.attempt}'")
@@ -128,18 +135,16 @@ class Sweep:
             return {}
         return {key: base + shift}
 
-    def _continuation(self, job: Job, parent: Job | None) -> list[str]:
+    def _continuation(self, job: Job, checkpoint: str | None) -> list[str]:
         proposal, keys = job.proposal, self._plan.conf.keys
-        if proposal.until_epoch is None:
-            return []
-        texts = [f"{keys.until_epoch}={proposal.until_epoch}"]
-        if has_key(self._plan.search.base, keys.log_dir):
-            texts.append(f"{keys.log_dir}={as_text(str(self._folder / str(proposal.trial)))}")
-        if parent is not None:
-            checkpoint = self._record.ends[parent.number].checkpoint
-            texts.append(
-                f"{keys.resume_from}={as_text(str(self._folder / parent.folder / str(checkpoint)))}"
-            )
+        texts = []
+        if proposal.until_epoch is not None:
+            texts.append(f"{keys.until_epoch}={proposal.until_epoch}")
+            if has_key(self._plan.search.base, keys.log_dir):
+                folder = self._folder / str(proposal.trial)
+                texts.append(f"{keys.log_dir}={as_text(str(folder))}")
+        if checkpoint is not None:
+            texts.append(f"{keys.resume_from}={as_text(str(self._folder / checkpoint))}")
         return texts
 
     def _write_best(self, job: Job) -> None:
@@ -149,7 +154,8 @@ class Sweep:
     def _reproduction(self, job: Job) -> list[str]:
         """Overrides that train a job again, exactly, on a CPU with as many threads."""
         parent = job.proposal.parent
-        texts = self._overrides(job, None if parent is None else self._record.jobs[parent])
+        source = None if parent is None else f"{self._record.jobs[parent].folder}/{CHECKPOINT}"
+        texts = self._overrides(job, source)
         log_dir = f"{self._plan.conf.keys.log_dir}="
         kept = [t for t in texts if not t.lstrip("+").startswith(("hydra.", log_dir))]
         threads, key = self._record.ends[job.number].threads, self._plan.conf.keys.threads
@@ -258,23 +264,11 @@ _REASONS = {
 }
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM interrupts, and Ctrl-C also in a process that a shell started in the background."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _on_sigterm}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(SIGTERM_CODE)
+_LAUNCHER_LOGGERS = (
+    "hydra._internal.core_plugins.basic_launcher",
+    "hydra_plugins.hydra_joblib_launcher",
+    "hydra_plugins.hydra_submitit_launcher",
+)
 
 
 def _with_folder(config: DictConfig, folder: Path) -> DictConfig:
@@ -294,6 +288,7 @@ def _quiet(config: DictConfig) -> list[str]:
     """
     if config.hydra.verbose:
         return []
-    logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
+    for name in _LAUNCHER_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     handlers = OmegaConf.select(config, "hydra.job_logging.root.handlers") or []
     return ["hydra.job_logging.root.handlers=[file]"] if "file" in handlers else []

@@ -38,12 +38,14 @@ class TuneSweeper(Sweeper):
             sys.exit(code)
 
     def _sweep(self, arguments: list[str]) -> int:
-        from . import _exit, _folder, _plan
+        from . import _adapters, _exit, _folder, _plan, _settings
         from ._sweep import Sweep
 
         with _exit.codes() as outcome:
             plan = _plan.make(self._context, self._config, self._settings, arguments)
             _plan.rehearse(plan)
+            launcher = _adapters.make_launcher(self._context, self._task, self._config)
+            _adapters.check_limits(launcher, _settings.limits_of(plan.conf))
             record = _folder.open_record(plan, self._config)
             try:
                 sweep = Sweep(

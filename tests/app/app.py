@@ -1,7 +1,12 @@
 """A user's own Hydra app, which knows nothing of hydra-tune."""
 
+import ctypes
 import json
 import math
+import os
+import re
+import resource
+import signal
 import sys
 import threading
 import time
@@ -35,6 +40,45 @@ def fail(error: BaseException) -> None:
     raise error
 
 
+def hang_deaf() -> None:
+    """A hang that no signal but SIGKILL ends."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(120)
+
+
+def run_out_of_memory() -> None:
+    """The host's, under a limit as schedulers set it."""
+    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+    bytearray(2**32)
+
+
+def load_for_ever() -> None:
+    """A hang in the worker of a data loader."""
+    from torch.utils.data import DataLoader, Dataset
+
+    class Stuck(Dataset):  # type: ignore[type-arg]
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> int:
+            time.sleep(120)
+            return index
+
+    next(iter(DataLoader(Stuck(), num_workers=1)))
+
+
+def kill(number: int) -> None:
+    """This process, by a signal."""
+    os.kill(os.getpid(), number)
+
+
+def only_at_first(behave: object) -> object:
+    """Attempt 1 is bad, the next one good."""
+    is_first = "HYDRA_TUNE_ATTEMPT" not in os.environ
+    return lambda cfg: behave(cfg) if is_first else score(cfg)  # type: ignore[operator]
+
+
 BEHAVIOURS = {
     "number": score,
     "mapping": lambda cfg: {"loss": score(cfg), "acc": 1 - score(cfg)},
@@ -50,6 +94,18 @@ BEHAVIOURS = {
     "raise": lambda cfg: fail(ValueError(f"x={cfg.x} is bad")),
     "unpicklable": lambda cfg: fail(Unpicklable()),
     "exit": lambda cfg: sys.exit(3),
+    "leave": lambda cfg: os._exit(3),
+    "leave_well": lambda cfg: os._exit(0),
+    "kill": lambda cfg: kill(signal.SIGKILL),
+    "kill_once": lambda cfg: only_at_first(lambda _: kill(signal.SIGKILL))(cfg),  # type: ignore[operator]
+    "segfault": lambda cfg: ctypes.string_at(0),
+    "memory": lambda cfg: run_out_of_memory(),
+    "hang": lambda cfg: time.sleep(120),
+    "hang_deaf": lambda cfg: hang_deaf(),
+    "hang_in_c": lambda cfg: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "hang_stopped": lambda cfg: kill(signal.SIGSTOP),
+    "hang_loading": lambda cfg: load_for_ever(),
+    "environment": lambda cfg: {k: 1.0 for k in os.environ if k.startswith(("SLURM", "x"))} or 0.0,
 }
 
 
@@ -59,6 +115,8 @@ def main(cfg: DictConfig) -> object:
     folder = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
     seen = OmegaConf.to_container(cfg)
     (folder / "seen.json").write_text(json.dumps(seen))
+    (folder / "pid").write_text(str(os.getpid()))
+    print("said by the task", flush=True)
     time.sleep(cfg.sleep_s)
     is_bad = cfg.bad_above is not None and cfg.x > cfg.bad_above
     return BEHAVIOURS[cfg.bad if is_bad else cfg.behave](cfg)

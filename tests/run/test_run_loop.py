@@ -39,21 +39,26 @@ class Launcher:
         self._task = task
         self._record = record
         self._is_reversed = is_reversed
-        self._queue: list[tuple[Job, Job | None]] = []
+        self._queue: list[tuple[Job, str | None]] = []
         self.most = 0  # jobs at once
+        self.said: list[str] = []  # what the loop asked for
 
-    def submit(self, job: Job, parent: Job | None) -> None:
-        self._queue.append((job, parent))
+    def submit(self, job: Job, checkpoint: str | None) -> None:
+        self._queue.append((job, checkpoint))
         self.most = max(self.most, len(self._queue))
 
     def wait(self) -> Sequence[int]:
-        job, parent = self._queue.pop(-1 if self._is_reversed else 0)
+        job, source = self._queue.pop(-1 if self._is_reversed else 0)
         folder = self._record.folder / job.folder
-        checkpoint = None
-        if parent is not None:
-            checkpoint = self._record.folder / parent.folder / _result.CHECKPOINT
+        checkpoint = None if source is None else self._record.folder / source
         _result.record(lambda: self._task(job, folder, checkpoint), folder, attempt=job.attempt)
         return [job.number]
+
+    def terminate(self) -> None:
+        self.said.append("terminate")
+
+    def kill(self) -> None:
+        self.said.append("kill")
 
 
 class Listed:
@@ -114,7 +119,7 @@ class Sweep:
             objective=objective or Objective(),
             rules=Rules(n_parallel=n_parallel, **rules),
             on_start=lambda job: self.calls.append(("start", job.number)),
-            on_end=lambda job, end: self.calls.append(("end", end.job)),
+            on_end=lambda job, end, progress: self.calls.append(("end", end.job)),
         )
 
     def run(self) -> str:

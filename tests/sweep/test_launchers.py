@@ -1,7 +1,6 @@
 """Hydra's own launchers run our sweeps, with every strategy."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from apps import APP, TRAIN, Run, statuses_of, values_of
 
 from hydra_plugins.tune_sweeper.run import _record
 
-LAUNCHERS = ["basic", "joblib", "submitit_local"]
+LAUNCHERS = ["basic", "joblib", "submitit_local", "workers"]
 SPACE = ("x=interval(0.0,1.0)", "y=1,2,3,4")
 
 
@@ -55,7 +54,7 @@ def test_proposals_do_not_depend_on_the_launcher(run: Run, tmp_path: Path) -> No
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "workers"])
 def test_population_trains_on_every_launcher(run: Run, tmp_path: Path, launcher: str) -> None:
     """Steps continue checkpoints of other jobs, on real trainings."""
     pbt = ("-m", "hydra/sweeper=pbt", f"hydra/launcher={launcher}", "hydra.sweeper.n_parallel=2")
@@ -73,9 +72,30 @@ def test_population_trains_on_every_launcher(run: Run, tmp_path: Path, launcher:
     assert any(child.info["op"] == "exploit" for child in children)
 
 
-def test_joblib_runs_as_many_as_its_setting_says(run: Run, tmp_path: Path) -> None:
-    """Without n_parallel, a batch is as large as the launcher has workers."""
-    more = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "hydra.sweeper.n_trials=6")
-    done = run(APP, "-m", "hydra/sweeper=random", *more, "x=interval(0.0,1.0)")
+def most_at_once(folder: Path) -> int:
+    """How many jobs of a sweep ran side by side."""
+    n_running, most = 0, 0
+    for line in (folder / _record.FILE).read_text().splitlines():
+        kind = json.loads(line)["type"]
+        n_running += {"start": 1, "end": -1}.get(kind, 0)
+        most = max(most, n_running)
+    return most
 
-    assert len(re.findall("is launching 3 jobs", done.stdout)) == 2
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=3"),
+        ("hydra/launcher=workers", "hydra.launcher.cpu_slots=3"),
+        ("hydra/launcher=workers", "hydra.launcher.cpu_slots=9", "hydra.sweeper.n_parallel=3"),
+    ],
+    ids=["joblib", "slots", "n_parallel"],
+)
+def test_as_many_run_at_once_as_there_are_slots(
+    run: Run, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    """Without n_parallel, the launcher's own setting says it."""
+    more = ("hydra.sweeper.n_trials=6", "hydra.sweep.dir=here", "sleep_s=0.3")
+    run(APP, "-m", "hydra/sweeper=random", *settings, *more, "x=interval(0.0,1.0)")
+
+    assert most_at_once(tmp_path / "here") == 3

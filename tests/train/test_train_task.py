@@ -330,12 +330,12 @@ def test_sigterm_in_the_last_epoch_changes_nothing(
 
 def test_keyboard_interrupt_stays_one(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning's exit(1) is undone, and Ctrl-C works again afterwards."""
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored after a shell's &
     at_epoch(1, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train("epochs=3")
 
-    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.signal(signal.SIGINT, before) == signal.default_int_handler
 
 
 def test_exit_of_other_causes_passes(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 It knows no strategy and no launcher, only their protocols; all that it decides is when to stop.
 """
 
+import copy
 import math
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,9 +11,21 @@ from typing import Any, Protocol
 
 from ..search._trial import Strategy
 from . import _result
+from ._interrupts import Interrupts
 from ._objective import Objective
 from ._record import COMPLETE, End, Job, Record, is_step
-from ._result import DIED, DONE, INVALID, REFUSED, Result, WrongReturn
+from ._result import (
+    CHECKPOINT,
+    DIED,
+    DONE,
+    INTERRUPTED,
+    INVALID,
+    LOST,
+    REFUSED,
+    UNREADABLE,
+    Result,
+    WrongReturn,
+)
 from ._rules import Progress, Rules
 
 _NO_CHECKPOINT = (
@@ -29,12 +42,23 @@ class Launcher(Protocol):
         """How many jobs run at once."""
         ...
 
-    def submit(self, job: Job, parent: Job | None) -> None:
-        """Takes a job; it may start now or at the next wait."""
+    def submit(self, job: Job, checkpoint: str | None) -> None:
+        """Takes a job, and the checkpoint below the sweep's folder that it continues.
+
+        It may start now or at the next wait.
+        """
         ...
 
     def wait(self) -> Sequence[int]:
-        """Blocks until at least one job ended; the numbers of those that did."""
+        """Blocks until jobs ended, and gives their numbers; none when a signal came instead."""
+        ...
+
+    def terminate(self) -> None:
+        """Asks the running jobs to end soon, with a checkpoint if they can."""
+        ...
+
+    def kill(self) -> None:
+        """Ends the running jobs now; wait() then gives their numbers."""
         ...
 
 
@@ -57,19 +81,26 @@ class Loop:
         *,
         objective: Objective,
         rules: Rules,
+        interrupts: Interrupts | None = None,
+        on_restored: Callable[[Progress], None] = lambda progress: None,
         on_start: Callable[[Job], None] = lambda job: None,
-        on_end: Callable[[Job, End], None] = lambda job, end: None,
+        on_end: Callable[[Job, End, Progress], None] = lambda job, end, progress: None,
     ) -> None:
         self._strategy = strategy
         self._launcher = launcher
         self._record = record
         self._objective = objective
         self._rules = rules
+        self._interrupts = interrupts
+        self._on_restored = on_restored
         self._on_start = on_start
         self._on_end = on_end
+        self._news: list[Callable[[], None]] = []  # for the observers, once the slots are busy
         self.progress = Progress(rules, objective)
         self._running: set[int] = set()
         self._started: set[int] = set()
+        self._sources: dict[int, str] = {}  # of running jobs: the checkpoints that they continue
+        self._level = 0  # of the interrupts that were acted upon
         self._left: list[Job] = []  # asked for, not started: of an earlier process, or repeats
         self._values: dict[int, float | None] = {}  # by job, of configurations not yet told
         self._kept: set[int] = set()  # ended jobs whose checkpoints are on the disk
@@ -81,16 +112,36 @@ class Loop:
             TaskRefused: the first trial refused its configuration or returned no such metric.
         """
         self._restore()
+        self._on_restored(self.progress)
         while True:
-            reason = self.progress.reason_to_stop()
+            reason = self._reason_to_stop()
             if reason is None:
                 self._fill()
+            self._tell_observers()
             if not self._running:
                 self._record.stop(reason or COMPLETE)
                 return reason or COMPLETE
+            self._interrupt_jobs()
             for number in self._launcher.wait():
                 self._finish(self._record.jobs[number])
             self._delete_checkpoints()
+
+    def _reason_to_stop(self) -> str | None:
+        if self._interrupts is not None and self._interrupts.level:
+            return INTERRUPTED
+        return self.progress.reason_to_stop()
+
+    def _interrupt_jobs(self) -> None:
+        """Passes a request to stop on to the jobs, once a level."""
+        level = 0 if self._interrupts is None else self._interrupts.level
+        if level > self._level:
+            self._level = level
+            (self._launcher.terminate if level == 1 else self._launcher.kill)()
+
+    def _tell_observers(self) -> None:
+        news, self._news = self._news, []
+        for tell in news:
+            tell()
 
     # Resume: the strategy sees the recorded asks and ends in their order, as it saw them first.
 
@@ -103,6 +154,7 @@ class Loop:
         for job in list(self._record.jobs.values()):
             if job.number not in self._record.ends:
                 self._recover(job)
+        self._left.sort(key=lambda job: job.number)
 
     def _replay(self, event: Mapping[str, Any]) -> None:
         if event["type"] == "ask" and event["repeat"] == 0:
@@ -128,7 +180,8 @@ class Loop:
         is_its_own = result is not None and result.attempt == job.attempt
         # What ended a sweep at its first trial was a mistake that the user may have mended since.
         is_mistake = result is not None and self._judge(job, result)[1]
-        if job.number in self._started and is_its_own and not is_mistake:
+        is_lost = job.attempt in self._record.losses.get(job.number, {})
+        if job.number in self._started and is_its_own and not is_mistake and not is_lost:
             self._finish(job)
         else:
             self._left.append(job)
@@ -155,21 +208,56 @@ class Loop:
         job = self._record.start(job, job.attempt + 1 if is_again else job.attempt)
         self._started.add(job.number)
         self._running.add(job.number)
-        self._on_start(job)
+        source = self._source(job)
+        if source is not None:
+            self._sources[job.number] = source
+        self._launcher.submit(job, source)
+        self._news.append(lambda: self._on_start(job))
+
+    def _source(self, job: Job) -> str | None:
+        """The checkpoint that a job continues: its own of an earlier attempt, or its parent's.
+
+        Where the parent's is gone, that of the nearest ancestor; the job trains what is missing.
+        """
+        jobs = self._record.jobs
+        lineage = [job] if job.attempt > 1 and self._rules.can_resume else []
         parent = job.proposal.parent
-        self._launcher.submit(job, None if parent is None else self._record.jobs[parent])
+        while parent is not None:
+            lineage.append(jobs[parent])
+            parent = jobs[parent].proposal.parent
+        files = (f"{member.folder}/{CHECKPOINT}" for member in lineage)
+        return next((f for f in files if (self._record.folder / f).exists()), None)
 
     def _finish(self, job: Job) -> None:
         result = _result.read(self._record.folder / job.folder)
         if result is None or result.attempt != job.attempt:
             result = Result(DIED, error="the job ended without a result", attempt=job.attempt)
-        end, fatal = self._judge(job, result)
+        elif result.status == INTERRUPTED and not self._level:
+            result = Result(**{**vars(result), "status": DIED})
         self._running.discard(job.number)
+        source = self._sources.pop(job.number, None)
+        if result.status in LOST and self._may_try_again(job, result, source):
+            # Only what nobody asked for counts as one of the retries.
+            self._record.lose(job, INTERRUPTED if self._level else result.status, result.error)
+            self._left.insert(0, job)
+            return
+        end, fatal = self._judge(job, result)
         if fatal and not self._record.ends:
+            self._launcher.kill()
             raise TaskRefused(str(end.error), has_trained=end.status != REFUSED)
         end = self._record.end(end)
         self._note(end)
-        self._on_end(job, end)
+        progress = copy.copy(self.progress)
+        self._news.append(lambda: self._on_end(job, end, progress))
+
+    def _may_try_again(self, job: Job, result: Result, source: str | None) -> bool:
+        """What we interrupted always; what the world broke a number of times."""
+        if result.status == UNREADABLE and source is not None:
+            file = self._record.folder / source
+            file.replace(file.with_name(f"{file.name}.unreadable"))
+            return True
+        losses = self._record.losses.get(job.number, {}).values()
+        return self._level > 0 or sum(s == DIED for s in losses) < self._rules.retries
 
     def _judge(self, job: Job, result: Result) -> tuple[End, bool]:
         """The end to record, and whether it shows a mistake that every trial would repeat."""
@@ -184,7 +272,7 @@ class Loop:
             status, error, value = INVALID, f"{self._objective.name} is {value}", None
         elif value is not None and is_step(job) and result.checkpoint is None:
             status, error, value, fatal = INVALID, _NO_CHECKPOINT, None, True
-        names = ("metrics", "seconds", "epochs_done", "checkpoint", "device", "threads")
+        names = ("metrics", "seconds", "epochs_done", "checkpoint", "device", "threads", "slot")
         facts = {name: getattr(result, name) for name in names}
         return End(job.number, job.attempt, status, value, error=error, **facts), fatal
 

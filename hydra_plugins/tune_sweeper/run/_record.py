@@ -1,7 +1,8 @@
 """The record of a sweep: what was asked for, what started, how it ended. The rest is derived.
 
 Types of records in `trials.jsonl`: header (what the sweep is), session (a process begins), ask (a
-job is wanted), start, end, drop (checkpoints deleted), change (settings), stop (why it ended).
+job is wanted), start, lost (an attempt that the world broke), end, drop (checkpoints deleted),
+change (settings), stop (why it ended).
 """
 
 import contextlib
@@ -18,11 +19,12 @@ from typing import Any
 from ..search._trial import Proposal
 from . import _journal
 from ._journal import Journal, JournalDamaged, JournalError, Lock
-from ._result import CHECKPOINT
+from ._result import CHECKPOINT, INTERRUPTED
 
 FILE = "trials.jsonl"
 COMPLETE = "complete"  # the reason in a stop record when nothing was left to do
 TIME_S = "time_s"  # the reason when the time of one process was over: the next one may go on
+_PASSING = (TIME_S, INTERRUPTED)
 _FOLDER = r"\d+(/\d+(\.\d+)?)?(\.\d+)?"
 
 
@@ -57,6 +59,7 @@ class End:
     checkpoint: str | None = None
     device: str | None = None
     threads: int | None = None
+    slot: str | None = None
     time: float = 0.0  # when it was recorded
 
 
@@ -72,6 +75,7 @@ class Record:
         self.torn = self._journal.torn
         self.jobs: dict[int, Job] = {}
         self.ends: dict[int, End] = {}
+        self.losses: dict[int, dict[int, str]] = {}  # by job and attempt: the status
         self._folders: set[str] = set()
         self._is_ours = False  # nothing stood in the folder before this sweep
 
@@ -127,6 +131,10 @@ class Record:
         self._write("start", job=job.number, attempt=attempt)
         return self.jobs[job.number]
 
+    def lose(self, job: Job, status: str, error: str | None) -> None:
+        """Notes that an attempt was lost, and is to be made again."""
+        self._write("lost", job=job.number, attempt=job.attempt, status=status, error=error)
+
     def end(self, end: End) -> End:
         """Notes how a job ended; on the disk when this returns."""
         self._write("end", **{**asdict(end), "time": time.time()})
@@ -170,6 +178,8 @@ class Record:
         elif event["type"] == "start":
             job = self.jobs[event["job"]]
             self.jobs[job.number] = Job(**{**vars(job), "attempt": event["attempt"]})
+        elif event["type"] == "lost":
+            self.losses.setdefault(event["job"], {})[event["attempt"]] = event["status"]
         elif event["type"] == "end":
             end = end_of(event)
             self.ends.setdefault(end.job, end)
@@ -241,7 +251,7 @@ def read(folder: Path) -> Summary:
 
 def _is_over(records: list[dict[str, Any]]) -> bool:
     marks = [r for r in records if r["type"] in ("stop", "session")]
-    return bool(marks) and marks[-1]["type"] == "stop" and marks[-1]["reason"] != TIME_S
+    return bool(marks) and marks[-1]["type"] == "stop" and marks[-1]["reason"] not in _PASSING
 
 
 def newest_unfinished(parent: Path, name: str, fingerprint: Mapping[str, Any]) -> Path | None:

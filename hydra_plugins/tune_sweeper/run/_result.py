@@ -23,7 +23,13 @@ VERSION = 1
 CHECKPOINT = "checkpoints/last.ckpt"  # where a task that can be continued leaves it
 NUMBER = "value"  # name of the metric of a task that returns a bare number
 
-DONE, FAILED, INVALID, REFUSED, DIED = "done", "failed", "invalid", "refused", "died"
+DONE, FAILED, OOM, INVALID, REFUSED = "done", "failed", "oom", "invalid", "refused"
+TIMEOUT, STALLED = "timeout", "stalled"  # ended by the sweep
+DIED, INTERRUPTED = "died", "interrupted"  # what the world did; they are tried again
+UNREADABLE = "unreadable"  # its checkpoint was; without that one it is tried again
+LOST = (DIED, INTERRUPTED, UNREADABLE)
+
+SLOT = "HYDRA_TUNE_SLOT"  # in the environment of a job: the part of the machine that it has
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Result:
     checkpoint: str | None = None
     device: str | None = None
     threads: int | None = None
+    slot: str | None = None
     attempt: int = 1
     version: int = VERSION
 
@@ -73,7 +80,7 @@ def record(
 ) -> Result:
     """Runs the task and writes how it ended; only KeyboardInterrupt passes.
 
-    A task that leaves with the exit code of SIGTERM was interrupted too, and did not fail.
+    A task that leaves with the exit code of SIGTERM was interrupted, and did not fail.
 
     `threads` is how many the task was told to use; None: as many as torch takes.
     """
@@ -84,11 +91,10 @@ def record(
     except WrongReturn as error:
         result = Result(INVALID, error=str(error))
     except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and error.code == SIGTERM_CODE:
-            raise KeyboardInterrupt(SIGTERM_CODE) from error
         result = _failure(error)
     seconds = time.perf_counter() - start
-    circumstances = {"seconds": seconds, "attempt": attempt, **_torch_circumstances(threads)}
+    circumstances = {"seconds": seconds, "attempt": attempt, "slot": os.environ.get(SLOT)}
+    circumstances |= _torch_circumstances(threads)
     result = Result(**{**asdict(result), **_training(result, folder), **circumstances})
     write(folder, result)
     return result
@@ -147,10 +153,22 @@ def _failure(error: BaseException) -> Result:
         message = "(its message could not be read)"
     kind = type(error).__name__
     text = "".join(traceback.format_tb(error.__traceback__)) + f"{kind}: {message}"
-    # Duck-typed, since a task needs to know nothing of this plugin to refuse a configuration.
-    status = REFUSED if getattr(error, "is_refusal", False) is True else FAILED
+    status = _status_of(error, message)
     line = message if status == REFUSED else f"{kind}: {message}"
     return Result(status, error=line.strip().split("\n")[0], traceback=text)
+
+
+def _status_of(error: BaseException, message: str) -> str:
+    """Duck-typed, since a task needs to know nothing of this plugin to refuse a configuration."""
+    if isinstance(error, SystemExit) and error.code == SIGTERM_CODE:
+        return INTERRUPTED
+    if getattr(error, "is_refusal", False) is True:
+        return REFUSED
+    if getattr(error, "is_unreadable_checkpoint", False) is True:
+        return UNREADABLE
+    # torch's CPU allocator raises a bare RuntimeError, so that only its text tells.
+    is_oom = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return OOM if is_oom or "can't allocate memory" in message else FAILED
 
 
 def _training(result: Result, folder: Path) -> dict[str, Any]:

@@ -17,6 +17,8 @@ class Rules:
 
     n_parallel: int
     repeats: int = 1
+    retries: int = 0  # of a job that the world broke
+    can_resume: bool = False  # whether a job continues the checkpoint of its earlier attempt
     fail_fast: int | None = None  # the first so many ends all failed
     max_failures: float | None = None  # a number of failed jobs, below 1 a share of the ended ones
     time_s: float | None = None  # of this process

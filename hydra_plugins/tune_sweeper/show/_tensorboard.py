@@ -58,6 +58,11 @@ class HParams:
             events.insert(0, _scalar(self._tag, end.value, step=end.epochs_done or 0))
         _write(self._run(job) / _END, events)
 
+    def end_if_missing(self, job: Job, end: End) -> None:
+        """As `end`, where a process died between recording a job's end and showing it."""
+        if not is_step(job) and not (self._run(job) / _END).exists():
+            self.end(job, end)
+
     def _write_start(self, job: Job) -> None:
         values = {**self._compare(job), **job.proposal.values}
         group = f"{self._folder.name}/{job.proposal.trial}"

@@ -44,6 +44,18 @@ class Watch:
             horizon=horizon,
         )
 
+    def restore(self, progress: Progress) -> None:
+        """Writes what an earlier process recorded but did not come to show."""
+        for number, end in self._record.ends.items():
+            self._hparams.end_if_missing(self._record.jobs[number], end)
+        if progress.best is not None:
+            self._show_best(*progress.best)
+
+    def _show_best(self, value: float, number: int) -> None:
+        job = self._record.jobs[number]
+        write_best(self._record.folder, self._name, job, value)
+        self._on_best(job)
+
     def started(self, job: Job) -> None:
         """A job is about to run."""
         self._hparams.start(job)
@@ -55,9 +67,7 @@ class Watch:
         best = progress.best
         is_best = best is not None and best[1] == job.number - job.repeat
         if is_best and best is not None:
-            first = self._record.jobs[best[1]]
-            write_best(self._record.folder, self._name, first, best[0])
-            self._on_best(first)
+            self._show_best(*best)
         self.display.ended(
             job,
             end,

@@ -1,0 +1,64 @@
+"""A worker's side: one job after the other, as long as each ends cleanly. Knows no Hydra."""
+
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import NoReturn
+
+KEEP, REPLACE = b"+", b"-"
+"""First byte of an answer: whether the process that gives it may run another job."""
+
+Runner = Callable[[bytes], tuple[bool, bytes]]
+"""Runs the job that a message describes; whether the process may go on, and what to send back."""
+
+
+def work(driver: Connection, run: Runner) -> NoReturn:
+    """Runs jobs until the driver closes the connection or one of them does not end cleanly."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to decide about
+    # A job is asked to end by SIGTERM. One that does not know this goes on to its end.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    _watch(driver)
+    _reseed()
+    is_clean = True
+    while is_clean:
+        try:
+            message = driver.recv_bytes()
+        except (EOFError, OSError):
+            break
+        is_clean, answer = run(message)
+        _flush()
+        driver.send_bytes((KEEP if is_clean else REPLACE) + answer)
+        gc.collect()  # a warm process would keep every training's cycles: 3 MB each
+    os._exit(0)
+
+
+def _watch(driver: Connection) -> None:
+    """Where the kernel does not tell of a parent's death, a thread does."""
+    if sys.platform != "linux":
+        threading.Thread(target=_die_with_server, args=(os.getppid(),), daemon=True).start()
+
+
+def _die_with_server(server: int) -> None:
+    while os.getppid() == server:
+        threading.Event().wait(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _reseed() -> None:
+    """Generators whose state the fork copied: unseeded jobs must not draw the same numbers."""
+    fresh = random.SystemRandom().randrange(2**32)
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None:
+        numpy.random.seed(fresh)
+    if torch is not None:
+        torch.manual_seed(fresh)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -1,0 +1,321 @@
+"""A pool of worker processes, one per slot. Knows no Hydra and nothing of what the jobs are.
+
+Each worker has one connection of its own and nothing is shared, so nothing breaks together:
+whatever a job does to its process costs that job alone.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import reduction
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from ._devices import Slot
+from ._server import environment, kill_group
+from ._worker import KEEP
+
+_SERVER = "from hydra_plugins.tune_launcher import _server; _server.main({fd})"
+_CLOSE_S = 5.0  # the server takes milliseconds to end its workers
+
+
+class PoolBroken(RuntimeError):
+    """The workers cannot be started at all: no job of this pool can run."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that is over: what its runner sent back, or how its process was lost."""
+
+    number: int
+    answer: bytes | None
+    loss: str | None = None  # "killed by SIGKILL", "left with exit code 3"
+
+
+@dataclass
+class _Worker:
+    """One process; its pid is known once the server has forked it."""
+
+    key: int
+    slot: Slot
+    connection: Connection
+    pid: int | None = None
+    job: int | None = None
+    n_jobs: int = 0
+    signals: list[int] = field(default_factory=list)  # to be sent as soon as the pid is known
+    is_mute: bool = False  # its end of the connection is closed
+
+
+class Pool:
+    """Runs jobs in warm processes, at most one per slot.
+
+    `make_runner` is a pickled callable that the server calls once, and that gives the callable
+    which runs every job (`_worker.Runner`); `modules` are imported before that.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        *,
+        make_runner: bytes,
+        modules: Sequence[str],
+        threads: int,
+        jobs_per_worker: int,
+    ) -> None:
+        plan = {"path": [os.path.abspath(p) for p in sys.path], "modules": list(modules)}
+        self._setup = pickle.dumps({**plan, "make_runner": make_runner})
+        self._slots = list(slots)
+        self._threads = threads
+        self._jobs_per_worker = jobs_per_worker
+        self._keys = itertools.count()
+        self._idle: dict[int, _Worker] = {}  # by slot
+        self._busy: dict[int, _Worker] = {}  # by job
+        self._leaving: dict[int, _Worker] = {}  # by key: forked perhaps, of no use any more
+        self._server: _Server | None = None
+        self.start()
+
+    @property
+    def n_slots(self) -> int:
+        """How many jobs run at once."""
+        return len(self._slots)
+
+    @property
+    def n_running(self) -> int:
+        """How many do now."""
+        return len(self._busy)
+
+    def start(self) -> None:
+        """Starts the server, whose imports may go on while the caller does other things."""
+        if self._server is None:
+            self._server = _Server(self._setup, self._threads)
+
+    def submit(self, number: int, message: bytes) -> str:
+        """Runs a job in a free slot; gives back the slot's label.
+
+        Raises:
+            PoolBroken: no worker can be started.
+        """
+        taken = {worker.slot.number for worker in self._busy.values()}
+        slot = next(s for s in self._slots if s.number not in taken)
+        worker = self._idle.pop(slot.number, None)
+        if worker is None or not _send(worker.connection, message):
+            worker = self._new_worker(slot)
+            _send(worker.connection, message)
+        worker.job = number
+        worker.n_jobs += 1
+        self._busy[number] = worker
+        return slot.label
+
+    def wait(self, timeout_s: float | None = None, wake_fd: int | None = None) -> list[Ended]:
+        """Blocks until a job ended, the time is over, or `wake_fd` can be read.
+
+        Raises:
+            PoolBroken: the server could not import what the jobs need.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._busy:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = wait(self._sources(wake_fd), left)
+            ended = self._take(ready)
+            if ended or not ready or (wake_fd is not None and wake_fd in ready):
+                return ended
+        return []
+
+    def signal(self, number: int, signum: int) -> None:
+        """Sends a signal to a job's process: SIGTERM asks it to end, SIGKILL takes its group."""
+        if number in self._busy:
+            _signal(self._busy[number], signum)
+
+    def close(self) -> None:
+        """Ends all workers and their children, and the server."""
+        for worker in [*self._idle.values(), *self._busy.values(), *self._leaving.values()]:
+            worker.connection.close()
+        self._idle, self._busy, self._leaving = {}, {}, {}
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _sources(self, wake_fd: int | None) -> list[Any]:
+        assert self._server is not None, "a busy worker has a server"
+        sources: list[Any] = [self._server.connection]
+        sources += [w.connection for w in self._busy.values() if not w.is_mute]
+        return sources if wake_fd is None else [*sources, wake_fd]
+
+    def _new_worker(self, slot: Slot) -> _Worker:
+        self.start()
+        assert self._server is not None
+        key = next(self._keys)
+        return _Worker(key, slot, self._server.connect(key, slot.env))
+
+    # What arrived
+
+    def _take(self, ready: Sequence[Any]) -> list[Ended]:
+        """Answers first: a worker may send its answer and end before we look."""
+        ended = []
+        for worker in list(self._busy.values()):
+            if worker.connection in ready:
+                ended += self._answer(worker)
+        if self._server is not None and self._server.connection in ready:
+            ended += self._news()
+        return ended
+
+    def _answer(self, worker: _Worker) -> list[Ended]:
+        try:
+            answer = worker.connection.recv_bytes()
+        except (EOFError, OSError):  # the server will say how it ended, if it did
+            worker.is_mute = True
+            _signal(worker, signal.SIGKILL)
+            return []
+        return [self._release(worker, answer)]
+
+    def _release(self, worker: _Worker, answer: bytes) -> Ended:
+        assert worker.job is not None
+        number, worker.job = worker.job, None
+        del self._busy[number]
+        if answer[:1] == KEEP and worker.n_jobs < self._jobs_per_worker:
+            self._idle[worker.slot.number] = worker
+        else:
+            self._retire(worker)
+        return Ended(number, answer[1:])
+
+    def _retire(self, worker: _Worker) -> None:
+        worker.connection.close()
+        self._leaving[worker.key] = worker
+
+    def _news(self) -> list[Ended]:
+        assert self._server is not None
+        news = self._server.read()
+        if news is None:
+            return self._lose_server()
+        if "broken" in news:
+            self.close()
+            raise PoolBroken(f"the workers cannot import what the jobs need:\n{news['broken']}")
+        if "began" in news:
+            return self._began(news["worker"], news["began"])
+        return self._ended(news["ended"], news["code"])
+
+    def _everyone(self) -> list[_Worker]:
+        return [*self._busy.values(), *self._idle.values(), *self._leaving.values()]
+
+    def _began(self, key: int, pid: int) -> list[Ended]:
+        worker = next(w for w in self._everyone() if w.key == key)
+        worker.pid = pid
+        for signum in worker.signals:
+            _deliver(pid, signum)
+        return []
+
+    def _ended(self, pid: int, code: int) -> list[Ended]:
+        worker = next((w for w in self._everyone() if w.pid == pid), None)
+        if worker is None:
+            return []
+        self._leaving.pop(worker.key, None)
+        self._idle = {s: w for s, w in self._idle.items() if w is not worker}
+        if worker.job is None:
+            return []
+        if not worker.is_mute and worker.connection.poll() and (last := self._answer(worker)):
+            self._leaving.pop(worker.key, None)
+            return last
+        return [self._lose(worker, _ending(code))]
+
+    def _lose(self, worker: _Worker, how: str) -> Ended:
+        assert worker.job is not None
+        worker.connection.close()
+        del self._busy[worker.job]
+        return Ended(worker.job, None, how)
+
+    def _lose_server(self) -> list[Ended]:
+        """The workers die with their server; the next submit starts another one."""
+        lost = [self._lose(w, "its fork server was lost") for w in list(self._busy.values())]
+        for worker in self._everyone():
+            if worker.pid is not None:
+                kill_group(worker.pid)
+        self.close()
+        return lost
+
+
+class _Server:
+    """The driver's end of the fork server."""
+
+    def __init__(self, setup: bytes, threads: int) -> None:
+        ours, theirs = socket.socketpair()
+        self.connection = Connection(ours.detach())
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _SERVER.format(fd=theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's Ctrl-C is for the driver alone
+                env={**environment(os.environ.items(), threads=threads), **_python_path()},
+            )
+        _send(self.connection, setup)
+
+    def connect(self, key: int, env: Mapping[str, str]) -> Connection:
+        """A connection to a worker that the server is about to fork."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            request = json.dumps({"worker": key, "env": dict(env)}).encode()
+            if _send(self.connection, request):
+                reduction.send_handle(self.connection, theirs.fileno(), self._process.pid)
+        return Connection(ours.detach())
+
+    def read(self) -> dict[str, Any] | None:
+        """The next message; None when the server is gone."""
+        try:
+            message: dict[str, Any] = json.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            return None
+        return message
+
+    def close(self) -> None:
+        """Ends the server, and so its workers."""
+        self.connection.close()
+        try:
+            self._process.wait(_CLOSE_S)
+        except subprocess.TimeoutExpired:  # it imports: the workers do not exist yet
+            self._process.kill()
+            self._process.wait()
+
+
+def _python_path() -> dict[str, str]:
+    """The server finds this package where the driver did, also when a script's folder has it."""
+    return {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)}
+
+
+def _send(connection: Connection, message: bytes) -> bool:
+    """Whether the other end was there to be sent to."""
+    try:
+        connection.send_bytes(message)
+    except OSError:
+        return False
+    return True
+
+
+def _signal(worker: _Worker, signum: int) -> None:
+    if worker.pid is None:
+        worker.signals.append(signum)
+    else:
+        _deliver(worker.pid, signum)
+
+
+def _deliver(pid: int, signum: int) -> None:
+    if signum == signal.SIGKILL:
+        kill_group(pid)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
+def _ending(code: int) -> str:
+    """How a process ended, in words."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"left its process with exit code {code}"

@@ -1,0 +1,79 @@
+"""Jobs for a pool, good and bad: what a worker process may live to see."""
+
+import ctypes
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+N_CALLS = [0]
+
+
+def order(name: str, argument: Any = None) -> bytes:
+    """The message for one job."""
+    return pickle.dumps((name, argument))
+
+
+def make() -> Callable[[bytes], tuple[bool, bytes]]:
+    """What the server calls to get the runner."""
+    return run
+
+
+def make_broken() -> Callable[[bytes], tuple[bool, bytes]]:
+    """A setup that no worker can be made with."""
+    raise ImportError("no module named torch")
+
+
+def run(message: bytes) -> tuple[bool, bytes]:
+    """Runs the job that the message names."""
+    N_CALLS[0] += 1
+    name, argument = pickle.loads(message)
+    return name != "unclean", pickle.dumps(JOBS[name](argument))
+
+
+def _child(seconds: float) -> int:
+    return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"]).pid
+
+
+def _hang_with_child(argument: Any) -> None:
+    _child(60)
+    time.sleep(60)
+
+
+def _hang_deaf(argument: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(60)
+
+
+def _leave_connection(argument: Any) -> None:
+    os.closerange(3, 64)
+    time.sleep(60)
+
+
+JOBS: dict[str, Callable[[Any], Any]] = {
+    "echo": lambda argument: argument,
+    "sleep": lambda seconds: time.sleep(seconds or 60),
+    "pid": lambda argument: os.getpid(),
+    "parent": lambda argument: os.getppid(),
+    "calls": lambda argument: N_CALLS[0],
+    "unclean": lambda argument: os.getpid(),
+    "environment": lambda argument: dict(os.environ),
+    "signals": lambda argument: signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+    "big": lambda argument: b"x" * argument,
+    "exit": os._exit,
+    "kill": lambda number: os.kill(os.getpid(), number),
+    "segfault": lambda argument: ctypes.string_at(0),
+    "hang_in_c": lambda argument: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "hang_deaf": _hang_deaf,
+    "hang_with_child": _hang_with_child,
+    "leave_child": _child,
+    "leave_connection": _leave_connection,
+    "stop": lambda argument: os.kill(os.getpid(), signal.SIGSTOP),
+    "random": lambda argument: __import__("numpy").random.random(),
+}

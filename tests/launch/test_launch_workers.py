@@ -1,0 +1,307 @@
+"""The pool of workers: real processes, and everything that may happen to them."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pool_jobs
+import pytest
+from pool_jobs import order
+
+from hydra_plugins.tune_launcher._devices import Slot
+from hydra_plugins.tune_launcher._workers import Ended, Pool, PoolBroken
+
+SLOTS = [Slot(0, "cpu:0", {"WHERE": "first"}), Slot(1, "cpu:1", {"WHERE": "second"})]
+SOON_S = 10.0  # a bound for the tests, not a promise: the machine may be busy
+
+
+def make_pool(**changes: Any) -> Pool:
+    settings: dict[str, Any] = {
+        "slots": SLOTS,
+        "make_runner": pickle.dumps(pool_jobs.make),
+        "modules": ["pool_jobs", "no_such_module"],
+        "threads": 1,
+        "jobs_per_worker": 100,
+    }
+    return Pool(**{**settings, **changes})
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    """Two slots."""
+    pool = make_pool()
+    yield pool
+    pool.close()
+
+
+def result(pool: Pool, name: str, argument: Any = None) -> Any:
+    """What one job gives back; an Ended when its process was lost."""
+    pool.submit(0, order(name, argument))
+    (ended,) = pool.wait(SOON_S)
+    return ended if ended.answer is None else pickle.loads(ended.answer)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = SOON_S) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
+
+
+# Good jobs
+
+
+def test_answers_come_back_to_their_numbers(pool: Pool) -> None:
+    """Whatever order the jobs end in."""
+    pool.submit(7, order("sleep", 0.2))
+    pool.submit(9, order("echo", "nine"))
+    first, second = pool.wait(SOON_S), pool.wait(SOON_S)
+
+    assert [e.number for e in (*first, *second)] == [9, 7]
+    assert pickle.loads(first[0].answer or b"") == "nine"
+
+
+def test_warm_worker_takes_the_next_job(pool: Pool) -> None:
+    """The same process, as long as its jobs end cleanly."""
+    pids = {result(pool, "pid") for _ in range(5)}
+
+    assert len(pids) == 1
+    assert result(pool, "calls") == 6
+
+
+def test_unclean_job_costs_its_process(pool: Pool) -> None:
+    """No state of a failed job reaches the next one."""
+    bad = result(pool, "unclean")
+    good = result(pool, "pid")
+
+    assert bad != good
+    assert wait_until(lambda: not is_alive(bad))
+
+
+def test_worker_is_renewed_after_a_number_of_jobs() -> None:
+    """Whatever leaks does not leak for ever."""
+    pool = make_pool(slots=SLOTS[:1], jobs_per_worker=3)
+    pids = [result(pool, "pid") for _ in range(7)]
+    pool.close()
+
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
+
+
+def test_all_workers_are_forked_from_one_server(pool: Pool) -> None:
+    """Which is a process of its own, not the driver."""
+    pool.submit(0, order("parent"))
+    pool.submit(1, order("parent"))
+    ended = [*pool.wait(SOON_S), *pool.wait(SOON_S)] if pool.n_running else []
+    parents = {pickle.loads(e.answer or b"") for e in ended}
+
+    assert len(parents) == 1 and os.getpid() not in parents
+
+
+def test_job_sees_the_environment_of_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the threads that it may use, and nothing of SLURM."""
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    pool = make_pool(threads=3)
+    seen = result(pool, "environment")
+    pool.close()
+
+    assert (seen["WHERE"], seen["OMP_NUM_THREADS"]) == ("first", "3")
+    assert not [name for name in seen if name.startswith("SLURM_")]
+
+
+def test_large_answer_arrives_whole(pool: Pool) -> None:
+    """Larger than any buffer between two processes."""
+    assert len(result(pool, "big", 20_000_000)) == 20_000_000
+
+
+def test_unseeded_jobs_draw_different_numbers(pool: Pool) -> None:
+    """A fork copies the state of numpy's generator."""
+    pool.submit(0, order("random"))
+    pool.submit(1, order("random"))
+    ended = list(pool.wait(SOON_S))
+    while len(ended) < 2:
+        ended += pool.wait(SOON_S)
+
+    assert len({pickle.loads(e.answer or b"") for e in ended}) == 2
+
+
+def test_wait_returns_when_its_time_is_over_or_it_is_woken(pool: Pool) -> None:
+    """So that a driver can look at limits and signals."""
+    pool.submit(0, order("sleep", 60))
+    wake, ring = os.pipe()
+    os.write(ring, b"!")
+
+    assert pool.wait(0.05) == []
+    assert pool.wait(None, wake) == []
+    os.close(wake)
+    os.close(ring)
+
+
+# Lost processes
+
+ENDINGS = [
+    ("exit", 0, "left its process with exit code 0"),
+    ("exit", 3, "left its process with exit code 3"),
+    ("kill", signal.SIGKILL, "killed by SIGKILL"),
+    ("segfault", None, "killed by SIGSEGV"),
+    ("leave_connection", None, "killed by SIGKILL"),
+]
+
+
+@pytest.mark.parametrize(("name", "argument", "loss"), ENDINGS, ids=lambda v: str(v)[:24])
+def test_lost_process_costs_one_job(pool: Pool, name: str, argument: Any, loss: str) -> None:
+    """Its slot is of use again, and its neighbour never knew."""
+    pool.submit(1, order("sleep", 0.5))
+    pool.submit(2, order(name, argument))
+    first, second = pool.wait(SOON_S), pool.wait(SOON_S)
+
+    assert first == [Ended(2, None, loss)]
+    assert [(e.number, e.loss) for e in second] == [(1, None)]
+    assert result(pool, "echo", 5) == 5
+
+
+@pytest.mark.parametrize("name", ["hang_deaf", "hang_in_c", "stop", "hang_with_child"])
+def test_hanging_job_can_be_killed(pool: Pool, name: str) -> None:
+    """Deaf to signals, in C with the interpreter's lock, stopped, or with children."""
+    pool.submit(0, order(name))
+    pool.wait(0.3)
+    pool.signal(0, signal.SIGKILL)
+
+    assert pool.wait(SOON_S) == [Ended(0, None, "killed by SIGKILL")]
+    assert result(pool, "echo", 1) == 1
+
+
+def test_job_that_is_killed_before_it_began_is_killed_all_the_same(pool: Pool) -> None:
+    """Its process may not have been forked yet."""
+    pool.submit(0, order("sleep", 60))
+    pool.signal(0, signal.SIGKILL)
+
+    assert pool.wait(SOON_S) == [Ended(0, None, "killed by SIGKILL")]
+
+
+def test_sigterm_is_for_the_job_to_hear(pool: Pool) -> None:
+    """One that does not listen goes on to its end."""
+    pool.submit(0, order("sleep", 0.4))
+    pool.wait(0.2)
+    pool.signal(0, signal.SIGTERM)
+    (ended,) = pool.wait(SOON_S)
+
+    assert ended.loss is None
+
+
+def test_children_of_a_lost_job_are_ended() -> None:
+    """A loader's worker outlives nobody."""
+    pool = make_pool(slots=SLOTS[:1], jobs_per_worker=1)
+    child = result(pool, "leave_child", 60)
+
+    assert wait_until(lambda: not is_alive(child))
+    pool.close()
+
+
+def test_idle_worker_that_was_killed_is_replaced(pool: Pool) -> None:
+    """As the kernel may do when memory is short."""
+    pid = result(pool, "pid")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid))
+
+    assert result(pool, "echo", 1) in (1, Ended(0, None, "killed by SIGKILL"))
+    assert result(pool, "echo", 2) == 2
+
+
+def test_lost_server_costs_the_running_jobs(pool: Pool) -> None:
+    """The next job gets another server."""
+    server = result(pool, "parent")
+    pool.submit(0, order("sleep", 60))
+    pool.wait(0.2)
+    os.kill(server, signal.SIGKILL)
+    lost = pool.wait(SOON_S)
+
+    assert [(e.number, e.answer) for e in lost] == [(0, None)]
+    assert result(pool, "parent") != server
+
+
+def test_hundred_deaths_leave_nothing_behind(pool: Pool) -> None:
+    """Descriptors and processes stay as they were."""
+    result(pool, "echo")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        assert result(pool, "exit", 1) == Ended(0, None, "left its process with exit code 1")
+    result(pool, "echo")
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_setup_that_cannot_be_imported_breaks_the_pool() -> None:
+    """With the traceback, instead of workers that die one after the other."""
+    pool = make_pool(make_runner=pickle.dumps(pool_jobs.make_broken))
+    pool.submit(0, order("echo"))
+
+    with pytest.raises(PoolBroken, match="no module named torch"):
+        pool.wait(SOON_S)
+
+
+# Orphans
+
+DRIVER = """
+import pickle, sys, time
+import pool_jobs
+from hydra_plugins.tune_launcher._devices import Slot
+from hydra_plugins.tune_launcher._workers import Pool
+
+pool = Pool([Slot(0, "a"), Slot(1, "b")], make_runner=pickle.dumps(pool_jobs.make), modules=[],
+            threads=1, jobs_per_worker=9)
+pool.submit(0, pool_jobs.order("pid"))
+(ended,) = pool.wait()
+pool.submit(0, pool_jobs.order(sys.argv[1]))
+pool.submit(1, pool_jobs.order("hang_with_child"))
+print(pickle.loads(ended.answer), flush=True)
+time.sleep(60)
+"""
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one, children of children too."""
+    below: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = list(below.get(pid, []))
+    for child in found:
+        found += below.get(child, [])
+    return found
+
+
+@pytest.mark.parametrize("name", ["sleep", "hang_in_c", "hang_deaf"])
+def test_killed_driver_leaves_no_process(name: str, tmp_path: Path) -> None:
+    """kill -9 of the driver, with workers stuck in C or with children of their own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, name],
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert driver.stdout is not None
+    driver.stdout.readline()
+    assert wait_until(lambda: len(descendants(driver.pid)) >= 4)
+    family = descendants(driver.pid)
+    driver.kill()
+    driver.communicate()
+
+    assert wait_until(lambda: not any(map(is_alive, family)), 3.0), family

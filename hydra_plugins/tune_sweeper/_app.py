@@ -11,7 +11,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import _knobs
+from . import _commands, _knobs
 from ._errors import UsageError, nearest
 from ._knobs import Knob
 
@@ -32,6 +32,11 @@ class App:
     def name(self) -> str:
         """Hydra's name of the job: that of the script."""
         return str(self._config.hydra.job.name)
+
+    @property
+    def program(self) -> list[str]:
+        """What to hand to Python to run the app once."""
+        return _commands.recorded_program()
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The config of a job, with its hydra node.

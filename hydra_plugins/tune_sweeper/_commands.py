@@ -16,6 +16,14 @@ def program() -> list[str]:
     return [*runner(), "python", os.path.relpath(sys.argv[0])]
 
 
+def recorded_program() -> list[str]:
+    """The program as a record keeps it, for `hydra-tune rerun` from anywhere."""
+    words = program()
+    words = words[words.index("python") + 1 :]
+    named = words if words[0] == "-m" else [os.path.abspath(words[0])]
+    return [*named, *_config_flags(sys.argv[1:])]
+
+
 def runner() -> list[str]:
     """`uv run` when that is how the user gets at this environment."""
     return ["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []

@@ -6,17 +6,16 @@
 128 + n: ended by signal n (130: Ctrl-C, 143: SIGTERM)
 """
 
-import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ._errors import UsageError
-from .run._journal import JournalDamaged, JournalLocked, JournalTooNew
+from .run._journal import JournalDamaged, JournalLocked, JournalTooNew, is_disk_full
 from .run._loop import TaskRefused
 
-DONE, USAGE, FAILED, IN_USE, DAMAGED, DISK_FULL, CTRL_C = 0, 2, 3, 4, 5, 6, 130
+DONE, USAGE, FAILED, IN_USE, DAMAGED, DISK_FULL = 0, 2, 3, 4, 5, 6
 
 _CODES: dict[type[Exception], int] = {
     UsageError: USAGE,
@@ -44,9 +43,11 @@ def codes() -> Iterator[Exit]:
         outcome.code = _CODES[type(error)]
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         outcome.code = DISK_FULL
         print(
-            f"error: the disk is full ({error}); free some room and type the same", file=sys.stderr
+            f"error: the disk is full ({error}); what ran was let to end, its results lie in its"
+            " folders: free some room and type the same",
+            file=sys.stderr,
         )

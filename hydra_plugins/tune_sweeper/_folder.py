@@ -1,7 +1,8 @@
 """Where a sweep lives: a new folder, the unfinished one of the same search, or the one named."""
 
-import errno
+import contextlib
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from ._errors import UsageError
 from ._plan import Plan
 from .run import _record
+from .run._journal import is_disk_full
 from .run._record import Record
 
 PARENT = Path("outputs")  # of the sweeps' folders, unless hydra.sweep.dir says another
@@ -54,18 +56,27 @@ def _open_named(plan: Plan, folder: Path) -> Record:
 def _create(plan: Plan, folder: Path) -> Record:
     seed = plan.conf.seed
     drawn = random.SystemRandom().randrange(2**31) if seed is None else seed
-    try:
+    with _told(folder):
         return Record.create(folder, plan.header(drawn))
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """A folder that cannot be used, in one sentence; a full disk has its own."""
+    try:
+        yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise
         raise UsageError(
-            f"hydra.sweep.dir={folder}: the folder cannot be made or written ({error.strerror})"
+            f"hydra.sweep.dir={folder}: the folder cannot be made, written or locked"
+            f" ({error.strerror})"
         ) from error
 
 
 def _continue(plan: Plan, folder: Path) -> Record:
-    record = Record.resume(folder)
+    with _told(folder):
+        record = Record.resume(folder)
     old, new = record.header["fingerprint"], plan.fingerprint()
     changes = _record.differences(old, new)
     if changes and not _may_extend(plan, changes):

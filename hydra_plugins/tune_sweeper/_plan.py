@@ -110,6 +110,7 @@ class Plan:
             "direction": self.objective.direction,
             "space": describe(self.space),
             "fingerprint": self.fingerprint(),
+            "program": self.app.program,
             "versions": _versions(),
         }
 

@@ -142,6 +142,7 @@ class _NoApp:
 
     loader = None
     name = "python"
+    program: Sequence[str] = ()  # a function cannot be found again
     groups: Sequence[str] = ()
     knobs: Mapping[str, Knob] = {}
 

@@ -17,6 +17,7 @@ import fcntl
 import json
 import math
 import os
+import shlex
 import socket
 import time
 import zlib
@@ -139,7 +140,7 @@ def _has_record(data: bytes) -> bool:
 def _damaged(path: Path, line: int, what: str) -> JournalDamaged:
     return JournalDamaged(
         f"{path}, line {line}: the record {what}, and good records follow it. Nothing was changed."
-        " Put back a copy of the file, or name another folder with hydra.sweep.dir."
+        f" Put back a copy of the file, or type: hydra-tune repair {shlex.quote(str(path.parent))}"
     )
 
 
@@ -170,6 +171,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed for want of room: of the disk, of a quota, of a limit on files."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Lock:

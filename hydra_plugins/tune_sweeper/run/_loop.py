@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..search._trial import Strategy
 from . import _result
 from ._interrupts import Interrupts
+from ._journal import is_disk_full
 from ._objective import Objective
 from ._record import COMPLETE, End, Job, Record, is_step
 from ._result import (
@@ -113,6 +114,14 @@ class Loop:
         """
         self._restore()
         self._on_restored(self.progress)
+        try:
+            return self._run()
+        except OSError as error:
+            if is_disk_full(error):
+                self._let_running_end()
+            raise
+
+    def _run(self) -> str:
         while True:
             reason = self._reason_to_stop()
             if reason is None:
@@ -125,6 +134,12 @@ class Loop:
             for number in self._launcher.wait():
                 self._finish(self._record.jobs[number])
             self._delete_checkpoints()
+
+    def _let_running_end(self) -> None:
+        """The record is full, but what runs writes into folders of its own: read when resumed."""
+        while self._running:
+            self._interrupt_jobs()
+            self._running -= set(self._launcher.wait())
 
     def _reason_to_stop(self) -> str | None:
         if self._interrupts is not None and self._interrupts.level:
@@ -169,7 +184,7 @@ class Loop:
     def _complete_repeats(self) -> None:
         """Asks for the rest when a process ended between the repeats of one configuration."""
         n = self._rules.repeats
-        last = self._record.jobs[len(self._record.jobs) - 1] if self._record.jobs else None
+        last = self._record.jobs[max(self._record.jobs)] if self._record.jobs else None
         for repeat in range(last.repeat + 1, n) if last is not None else ():
             assert last is not None
             self._record.ask(last.proposal, repeat, n_repeats=n)

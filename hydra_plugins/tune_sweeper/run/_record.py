@@ -120,7 +120,7 @@ class Record:
 
     def ask(self, proposal: Proposal, repeat: int = 0, *, n_repeats: int = 1) -> Job:
         """A new job; it is not durable before the first `start` returned."""
-        number = len(self.jobs)
+        number = max(self.jobs, default=-1) + 1
         folder = self._folder(proposal, repeat, n_repeats)
         fields = {**asdict(proposal), "repeat": repeat, "folder": folder}
         self._write("ask", is_synced=False, job=number, **fields)

@@ -56,7 +56,8 @@ class Grid:
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Leaves out the combinations that an earlier process proposed, wherever they stand."""
         self._recorded |= {canonical(proposal.values) for proposal in proposals}
-        self._n_asked += len(proposals)
+        # Not counted: a repaired record may lack some.
+        self._n_asked = max([self._n_asked, *(proposal.trial + 1 for proposal in proposals)])
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """A grid looks at no result."""

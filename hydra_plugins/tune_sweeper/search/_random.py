@@ -48,7 +48,8 @@ class Random:
         """Draws the recorded configurations again."""
         for proposal in proposals:
             self._design.accept(proposal.values)
-            self._n_asked += 1
+            # Not counted: a repaired record may lack some.
+            self._n_asked = max(self._n_asked, proposal.trial + 1)
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Random search looks at no result."""

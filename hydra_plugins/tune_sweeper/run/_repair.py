@@ -1,0 +1,97 @@
+"""A damaged journal made readable again, at the cost of the records that are lost."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import _journal
+from ._journal import JournalDamaged, Lock
+from ._record import FILE
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What became of a journal."""
+
+    kept: int  # records
+    damaged: list[int]  # lines that cannot be read
+    orphaned: list[int]  # good records of jobs whose ask is lost: nobody knows their values
+    backup: Path
+
+
+def repair(folder: Path) -> Repaired | None:
+    """Keeps every good record of the journal in `folder`; None when nothing is wrong with it.
+
+    The file as it was stays beside it. Runs nothing.
+
+    Raises:
+        JournalLocked: a sweep is writing it.
+        JournalTooNew: a later version of this program wrote it.
+        JournalDamaged: its header is lost, so it cannot be told what it is the record of.
+        FileNotFoundError: there is none.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no sweep: there is no {FILE}")
+    lock = Lock(folder)
+    try:
+        try:
+            _journal.read(path)
+        except JournalDamaged:
+            return _mend(path)
+        return None
+    finally:
+        lock.release()
+
+
+def _mend(path: Path) -> Repaired:
+    lines = [line for line in path.read_bytes().split(b"\n") if line]
+    found = [_journal.decode(line + b"\n") for line in lines]
+    if not found or found[0] is None or found[0].get("type") != "header":
+        raise JournalDamaged(f"{path}: the header is lost, and with it what the sweep was about")
+    damaged = [number for number, record in enumerate(found, start=1) if record is None]
+    kept, orphaned = _coherent(found)
+    backup = _free_name(path)
+    shutil.copy2(path, backup)
+    _rewrite(path, kept)
+    return Repaired(len(kept), damaged, orphaned, backup)
+
+
+def _coherent(found: list[dict[str, Any] | None]) -> tuple[list[dict[str, Any]], list[int]]:
+    """Good records without doubles, in their order, and the lines of those without an ask."""
+    kept: list[dict[str, Any]] = []
+    orphaned, asked, seen = [], set(), set()
+    for line, record in enumerate(found, start=1):
+        if record is None or record["seq"] in seen:
+            continue
+        seen.add(record["seq"])
+        if record["type"] == "ask":
+            asked.add(record["job"])
+        elif "job" in record and record["job"] not in asked:
+            orphaned.append(line)
+            continue
+        if record["type"] == "drop":
+            record = {**record, "jobs": [job for job in record["jobs"] if job in asked]}
+        kept.append(record)
+    return kept, orphaned
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (backup := path.with_suffix(f".damaged-{number}")).exists():
+        number += 1
+    return backup
+
+
+def _rewrite(path: Path, records: list[dict[str, Any]]) -> None:
+    """The records under consecutive numbers; readers see the old file or the new one."""
+    new = path.with_suffix(".new")
+    with open(new, "wb") as file:
+        for seq, record in enumerate(records):
+            file.write(_journal.encode({**record, "seq": seq}))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    _journal.sync_folder(path.parent)

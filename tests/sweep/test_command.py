@@ -1,0 +1,166 @@
+"""The console command `hydra-tune`, and sweeps whose folder came to harm."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from apps import APP, TRAIN, Run, command, progress_of, statuses_of, values_of
+
+from hydra_plugins.tune_sweeper.run import _record
+
+RANDOM = ("-m", "hydra/sweeper=random", "hydra.sweeper.seed=5", "hydra.sweep.dir=here")
+SWEEP = (*RANDOM, "hydra.sweeper.n_trials=5", "x=interval(0.0,1.0)")
+TOOL = [sys.executable, "-c", "from hydra_plugins.tune_sweeper._command import main; main()"]
+
+
+def tool(folder: Path, *arguments: str) -> CompletedProcess[str]:
+    """hydra-tune, in a folder."""
+    return subprocess.run([*TOOL, *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_status_tells_how_a_sweep_stands(run: Run, tmp_path: Path) -> None:
+    """Counts, and the best trials, best first."""
+    run(APP, *SWEEP, "bad_above=0.8")
+    done = tool(tmp_path, "status", "here")
+    ends = _record.read(tmp_path / "here").ends
+    best = min(ends, key=lambda n: 9.0 if ends[n].value is None else float(ends[n].value or 0.0))
+
+    assert done.returncode == 0
+    assert "random, minimize value" in done.stdout and "over" in done.stdout
+    assert done.stdout.splitlines()[2].split()[0] == str(best)
+
+
+def test_trial_can_be_run_again_by_itself(run: Run, tmp_path: Path) -> None:
+    """The same command in this terminal, from any folder, exactly."""
+    small = ("hydra.sweeper.n_trials=2", "lr=interval(1e-3,1e-1)", "epochs=2", "model=mlp")
+    run(TRAIN, *RANDOM, *small)
+    (tmp_path / "elsewhere").mkdir()
+    done = tool(tmp_path / "elsewhere", "rerun", str(tmp_path / "here"), "1")
+    (again,) = (tmp_path / "elsewhere").rglob("progress.jsonl")
+
+    assert done.returncode == 0, done.stderr
+    assert progress_of(again.parent) == progress_of(tmp_path / "here" / "1")
+
+
+def test_rerun_shows_the_traceback(run: Run, tmp_path: Path) -> None:
+    """A debugger would stop where the trial failed."""
+    run(APP, *SWEEP, "bad_above=0.0", "hydra.sweeper.fail_fast=1", check=False)
+    done = tool(tmp_path, "rerun", "here", "0")
+
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr and "is bad" in done.stderr
+
+
+def test_config_is_that_of_the_trial(run: Run, tmp_path: Path) -> None:
+    """With the values that were proposed."""
+    run(APP, *SWEEP)
+    done = tool(tmp_path, "config", "here", "3")
+
+    assert f"x: {values_of(tmp_path / 'here')[3]['x']}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["status", "nowhere"], 2, "nowhere holds no sweep"),
+        (["repair", "nowhere"], 2, "nowhere holds no sweep"),
+        (["rerun", "here", "77"], 2, "no trial '77'"),
+        (["config", "here", "7.7"], 2, "no trial '7.7'"),
+        (["restart", "here"], 2, "invalid choice"),
+    ],
+)
+def test_mistake_gets_one_sentence(
+    run: Run, tmp_path: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    """And the exit code of wrong input."""
+    run(APP, *SWEEP)
+    done = tool(tmp_path, *arguments)
+
+    assert done.returncode == code
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+
+
+# Damage
+
+
+def flip(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:6], lines[6].replace(b"1", b"2", 1), *lines[7:]]
+
+
+DAMAGES: list[Callable[[list[bytes]], list[bytes]]] = [
+    flip,
+    lambda lines: [*lines[:6], *lines[7:]],
+    lambda lines: [*lines[:6], lines[6], *lines[6:]],
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["flipped", "missing", "doubled"])
+def test_damaged_journal_is_refused_and_can_be_repaired(
+    run: Run, tmp_path: Path, damage: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    """Exit 5, the line and the command that mends it; all good records stay, the sweep goes on."""
+    run(APP, *SWEEP)
+    journal = tmp_path / "here" / _record.FILE
+    good = journal.read_bytes()
+    lines = good.splitlines(keepends=True)
+    damaged = b"".join(damage(lines))
+    journal.write_bytes(damaged)
+    refused = run(APP, *SWEEP, check=False)
+
+    assert refused.returncode == 5
+    assert "line " in refused.stderr and "hydra-tune repair here" in refused.stderr
+    assert journal.read_bytes() == damaged
+    assert tool(tmp_path, "repair", "here").returncode == 0
+    assert "nothing is wrong" in tool(tmp_path, "repair", "here").stdout
+    kept = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert len(kept) >= len(lines) - 4  # the damaged one, and what it makes meaningless
+    run(APP, *SWEEP, "hydra.sweeper.n_trials=7")
+    assert statuses_of(tmp_path / "here").count("done") >= 6
+
+
+def test_lost_header_cannot_be_repaired(run: Run, tmp_path: Path) -> None:
+    """It says what the sweep is about; the file stays as it was."""
+    run(APP, *SWEEP)
+    journal = tmp_path / "here" / _record.FILE
+    journal.write_bytes(b"{" + journal.read_bytes())
+    before = journal.read_bytes()
+    done = tool(tmp_path, "repair", "here")
+
+    assert (done.returncode, journal.read_bytes()) == (5, before)
+    assert "the header is lost" in done.stderr
+
+
+def test_full_disk_ends_the_sweep_and_loses_nothing(run: Run, tmp_path: Path) -> None:
+    """Exit 6; what ran may end; with room again the same command goes on."""
+    typed = ("hydra/launcher=workers", "hydra.launcher.cpu_slots=2", "hydra.sweeper.n_trials=30")
+    limited = subprocess.run(
+        command(APP, *SWEEP, *typed),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000)),
+    )
+    n_before = len(_record.read(tmp_path / "here").ends)
+    n_results = len(list((tmp_path / "here").glob("*/result.json")))
+    run(APP, *SWEEP, *typed)
+    ends = _record.read(tmp_path / "here").ends
+
+    assert limited.returncode == 6, limited.stderr
+    assert "the disk is full" in limited.stderr and "Traceback" not in limited.stderr
+    assert 0 < n_before < n_results <= 30
+    assert [ends[n].status for n in range(30)] == ["done"] * 30
+    assert [ends[n].attempt for n in range(n_results)] == [1] * n_results
+
+
+def test_folder_that_cannot_be_written_is_refused(run: Run, tmp_path: Path) -> None:
+    """In one sentence, before anything is launched."""
+    (tmp_path / "here").write_text("a file")
+    done = run(APP, *SWEEP, check=False)
+
+    assert done.returncode == 2
+    assert "hydra.sweep.dir=here: the folder cannot be made" in done.stderr

@@ -99,3 +99,47 @@ def test_as_many_run_at_once_as_there_are_slots(
     run(APP, "-m", "hydra/sweeper=random", *settings, *more, "x=interval(0.0,1.0)")
 
     assert most_at_once(tmp_path / "here") == 3
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "workers"])
+def test_job_that_kills_its_worker_is_the_only_one_lost(
+    run: Run, tmp_path: Path, launcher: str
+) -> None:
+    """Others that broke with it are run again; it is told apart by running alone."""
+    chosen = (f"hydra/launcher={launcher}", "hydra.sweeper.n_parallel=2", "hydra.sweep.dir=here")
+    bad = ("bad_above=0.5", "bad=kill", "hydra.sweeper.max_failures=null", "sleep_s=0.3")
+    run(APP, "-m", "hydra/sweeper=grid", *chosen, "x=0.1,0.2,0.9,0.3,0.4,0.45", *bad)
+
+    assert statuses_of(tmp_path / "here") == ["done", "done", "died", "done", "done", "done"]
+
+
+def test_limit_that_a_launcher_cannot_keep_is_refused(run: Run, tmp_path: Path) -> None:
+    """Promises are kept or not made."""
+    limit = ("hydra/launcher=joblib", "hydra.sweeper.trial_timeout_s=5")
+    done = run(APP, "-m", "hydra/sweeper=grid", *limit, "x=1,2", check=False)
+
+    assert done.returncode == 2
+    assert "hydra/launcher=workers" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("devices=[0,7]", "there is no GPU 7"),
+        ("devices=gpu", "expected auto, cpu, or numbers of GPUs"),
+        ("slots_per_device=0", "expected an integer from 1 on"),
+        ("cpu_slots=-1", "expected an integer from 1 on"),
+    ],
+)
+def test_wrong_slots_are_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, sentence: str
+) -> None:
+    """Before anything is launched or written."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    chosen = ("hydra/launcher=workers", f"hydra.launcher.{setting}")
+    done = run(APP, "-m", "hydra/sweeper=grid", *chosen, "x=1,2", check=False)
+
+    assert done.returncode == 2
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

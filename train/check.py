@@ -71,8 +71,19 @@ def load_knobs(file: Path = KNOBS_FILE) -> dict[str, Knob]:
 def check(cfg: DictConfig, knobs: Mapping[str, Knob]) -> list[str]:
     """One sentence for each value of `cfg` that its knob does not allow."""
     found = (_check_key(cfg, key, knob) for key, knob in knobs.items())
-    sentences = [sentence for sentence in found if sentence]
+    sentences = [*_missing(cfg, knobs), *(sentence for sentence in found if sentence)]
     return sentences or [sentence for sentence in [_check_direction(cfg)] if sentence]
+
+
+GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "objective")
+"""Parts that every configuration has; beside them the knobs without a dot."""
+
+
+def _missing(cfg: DictConfig, knobs: Mapping[str, Knob]) -> list[str]:
+    """What ~key took out of the config, although every training needs it."""
+    needed = [*(key for key in knobs if "." not in key), *GROUPS]
+    gone = [key for key in needed if key not in cfg]
+    return [f"{key}: expected in every configuration; leave ~{key} out" for key in gone]
 
 
 def _check_direction(cfg: DictConfig) -> str | None:

@@ -5,7 +5,6 @@ no hyperparameters: those come from the config of whoever continues it.
 """
 
 import os
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from .check import ConfigRefused
 FORMAT = 1
 
 
-class CheckpointUnreadable(RuntimeError):
+class CheckpointUnreadable(ConfigRefused):
     """A file that is damaged, or is no checkpoint of this program; nothing in it was run."""
 
     is_unreadable_checkpoint = True
@@ -68,7 +67,7 @@ def load_checkpoint(key: str, file: Path) -> Checkpoint:
         raise ConfigRefused(f"{key}={file}: expected a checkpoint, but there is no such file.")
     try:
         checkpoint = _load_plain(file)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # of any kind: whatever the bytes make torch's reader stumble over
         raise CheckpointUnreadable(
             f"{key}={file}: the file is damaged or is no checkpoint of this program; "
             "nothing in it was run. Continue from another checkpoint, or start anew."

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,12 +11,12 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from .check import ConfigRefused, as_typed, expectation, load_knobs, nearest
+from .check import ConfigRefused, as_typed, expectation, load_knobs
+from .mistakes import sentence_of
 
 # Hydra 1.3 warns when version_base is missing, later ones when it is there.
 BEHAVIOUR = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
@@ -34,7 +33,7 @@ def run(main: Callable[[], Any]) -> None:
     except ConfigRefused as error:
         _refuse(str(error))
     except HydraException as error:
-        _refuse(_sentence(error))
+        _refuse(sentence_of(error))
 
 
 @contextmanager
@@ -56,7 +55,9 @@ def _remove_traces() -> None:
     if config.output_subdir:
         shutil.rmtree(folder / config.output_subdir, ignore_errors=True)
     logging.shutdown()
-    (folder / f"{config.job.name}.log").unlink(missing_ok=True)
+    for trace in (f"{config.job.name}.log", "progress.jsonl", "events.out.tfevents.*"):
+        for file in folder.glob(trace):
+            file.unlink()
     _remove_empty(folder)
 
 
@@ -68,44 +69,8 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _refuse(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
     raise SystemExit(USAGE)
-
-
-def _sentence(error: HydraException) -> str:
-    """What Hydra complains about, in one sentence with the nearest legal names."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing_option(error)
-    text = str(error).strip()
-    if found := re.search(r"(?:Sweep parameters|Ambiguous value for argument) '(.*?)'", text):
-        return f"{found[1]}: a sweep needs -m: python train.py -m '{found[1]}'"
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException):
-        return _wrong_key(cause, text)
-    return " ".join(text.split("\n")[:2])
-
-
-def _missing_option(error: MissingConfigException) -> str:
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    options = sorted(error.options or [])
-    near = nearest(name, options)
-    hint = f"; did you mean {group}={near}?" if near else ""
-    listed = f" (options: {', '.join(options)})" if options else ""
-    return f"{group}={name}: there is no such option{hint}{listed}"
-
-
-def _wrong_key(cause: OmegaConfBaseException, text: str) -> str:
-    """A key that the config has not, or a value of the wrong type."""
-    key = cause.full_key or ""
-    first = str(cause).strip().split("\n")[0]
-    if "not in" not in first:
-        return f"{key}: {first}"
-    head, _, last = key.rpartition(".")
-    siblings = [str(k) for k in cause.parent_node or {}]
-    near = nearest(last, siblings)
-    prefix = f"{head}." if head else ""
-    hint = f"; did you mean {prefix}{near}?" if near else ""
-    return f"{key}: there is no such key{hint} (`python train.py --help` lists them)"
 
 
 def knob_table(*, _root_: DictConfig) -> str:

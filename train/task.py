@@ -69,6 +69,11 @@ def _refuse_contradictions(cfg: DictConfig) -> None:
             f"until_epoch={cfg.until_epoch}: expected at most epochs={cfg.epochs}, the horizon of "
             f"the schedule; type epochs={cfg.until_epoch} or a smaller until_epoch."
         )
+    if cfg.warmup_epochs >= cfg.epochs:
+        raise ConfigRefused(
+            f"warmup_epochs={cfg.warmup_epochs}: expected less than epochs={cfg.epochs}, or the "
+            "learning rate is never reached."
+        )
     if cfg.resume_from and cfg.init_from:
         raise ConfigRefused(
             f"init_from={cfg.init_from}: expected null beside resume_from={cfg.resume_from}; "

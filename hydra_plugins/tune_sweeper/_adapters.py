@@ -305,7 +305,7 @@ class BatchLauncher(Adapter):
         first = self._queue[0][0].number
         batch = [q for i, q in enumerate(self._queue) if q[0].number == first + i]
         self._queue = self._queue[len(batch) :]
-        hydra = self._around.config.hydra
+        hydra, cwd = self._around.config.hydra, os.getcwd()
         try:
             self._is_launching = True
             self._launch(batch)
@@ -313,6 +313,7 @@ class BatchLauncher(Adapter):
             log.debug("A batch was interrupted")
         finally:  # a job in this process that was interrupted leaves its own logging behind
             self._is_launching = False
+            os.chdir(cwd)  # a task may go elsewhere and stay there
             configure_log(hydra.hydra_logging, hydra.verbose)
         self._pass_on_sigterm(batch)
         return [job.number for job, _ in batch]

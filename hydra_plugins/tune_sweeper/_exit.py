@@ -41,7 +41,7 @@ def codes() -> Iterator[Exit]:
         yield outcome
     except tuple(_CODES) as error:
         outcome.code = _CODES[type(error)]
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     except OSError as error:
         if not is_disk_full(error):
             raise

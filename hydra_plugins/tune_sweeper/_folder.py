@@ -26,6 +26,8 @@ def open_record(plan: Plan, config: DictConfig) -> Record:
     """
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     is_named = isinstance(raw, dict) and raw["dir"] != HYDRA_DIR
+    if is_named and not str(config.hydra.sweep.dir):
+        raise UsageError("hydra.sweep.dir=: expected a folder, for instance outputs/mine")
     if is_named:
         return _open_named(plan, Path(str(config.hydra.sweep.dir)))
     found = None

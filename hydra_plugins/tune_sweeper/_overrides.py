@@ -40,6 +40,7 @@ from .search._space import (
 _TAGS = (*SCALES, "int", "float", "frozen", "mutable")
 # Hydra's parser makes floats of the bounds, so the text tells whether they were integers.
 _INTEGER_BOUNDS = r"interval\(\s*(start\s*=\s*)?-?\d+\s*,\s*(end\s*=\s*)?-?\d+\s*\)"
+_LEGAL = (str, bool, int, float, list, dict, type(None), QuotedString)
 _MOST_VALUES = 1_000_000  # of one range: a longer one is a typing error
 
 
@@ -57,6 +58,11 @@ class Item:
 
 def as_text(value: Any) -> str:
     """A value as the right side of an override, quoted where it would else be read as another."""
+    if not isinstance(value, _LEGAL):
+        raise UsageError(
+            f"{value!r} cannot be a value: only numbers, text, true, false, null, lists and"
+            " mappings of them can be told to a job"
+        )
     text = str(Override._get_value_element_as_str(value))
     plain = Override._convert_value(value)
     if isinstance(plain, int | float | None) or _reads_as(text, plain):
@@ -89,8 +95,8 @@ def typed_params(params: Mapping[str, Any]) -> list[str]:
 def _typed_value(value: Any) -> str:
     if isinstance(value, str):  # the grammar itself: "interval(0, 1)"
         return value
-    if isinstance(value, list | tuple):
-        return f"choice({','.join(map(as_text, value))})"
+    if isinstance(value, list | tuple):  # not choice(...): the grammar takes no null there
+        return ",".join(as_text(item) or "''" for item in value)
     return as_text(value)
 
 
@@ -155,6 +161,9 @@ def item_of(app: App, override: Override, base: DictConfig) -> Item:
         return Item(key, typed, text=typed)
     if len(re.findall(r"\btag\s*\(", _unquoted(override.get_value_string()))) > 1:
         raise UsageError(f"{typed}: tags do not nest, write them side by side: tag(log,int,...)")
+    if override.is_interval_sweep() and app.options(override.key_or_group):
+        options = ", ".join(app.options(override.key_or_group))
+        raise UsageError(f"{typed}: {key} is a config group; list some of its options: {options}")
     try:
         if override.is_interval_sweep():
             return _interval_item(app, override, base)
@@ -162,7 +171,7 @@ def item_of(app: App, override: Override, base: DictConfig) -> Item:
     except UsageError:
         raise
     except (ValueError, HydraException) as error:
-        raise UsageError(f"{typed}: {error}") from error
+        raise UsageError(f"{typed}: {str(error).splitlines()[0]}") from error
 
 
 def _unquoted(text: str) -> str:
@@ -189,9 +198,8 @@ def _interval_item(app: App, override: Override, base: DictConfig) -> Item:
         )
     except ValueError as error:
         is_natural = tags.scale is None and "scale" in str(error)
-        raise UsageError(
-            f"{typed}: {error}{_scale_hint(name, sweep) if is_natural else ''}"
-        ) from error
+        hint = _scale_hint(name, sweep, knob) if is_natural and knob is not None else ""
+        raise UsageError(f"{typed}: {error}{hint}") from error
     if knob is not None:
         _knobs.check(typed, parameter, knob)
     return Item(override.get_key_element(), typed, parameter=parameter)
@@ -201,11 +209,13 @@ def _number(bound: float, is_integer: bool) -> float:
     return int(bound) if is_integer and bound == round(bound) else float(bound)
 
 
-def _scale_hint(name: str, sweep: IntervalSweep) -> str:
-    return (
-        f" ({_knobs.FILE}.yaml gives {name} its scale)."
-        f" Type other bounds, or {name}=tag(linear,interval({sweep.start:g},{sweep.end:g}))"
-    )
+def _scale_hint(name: str, sweep: IntervalSweep, knob: Knob) -> str:
+    """Where a scale comes from, and what to type instead: only what would be accepted."""
+    bounds = [sweep.start, sweep.end]
+    is_legal = all(knob.complaint(bound) is None for bound in bounds)
+    linear = f", or {name}=tag(linear,interval({sweep.start:g},{sweep.end:g}))" if is_legal else ""
+    example = f", for instance {name}={knob.sweep}" if knob.sweep else ""
+    return f" ({_knobs.FILE}.yaml gives {name} its scale). Type other bounds{example}{linear}"
 
 
 def _is_integer(override: Override, tags: "_Tags", knob: Knob | None, default: Any) -> bool:
@@ -298,6 +308,11 @@ def _choice_item(app: App, override: Override) -> Item:
 
 def _choices(app: App, override: Override) -> list[Any]:
     sweep = override.value()
+    if isinstance(sweep, ChoiceSweep) and any(isinstance(v, Sweep) for v in sweep.list):
+        raise UsageError(
+            f"{_line(override)}: a list of values cannot hold interval(...) or range(...);"
+            " search one interval that holds them all"
+        )
     is_shuffled = bool(getattr(sweep, "shuffle", False))
     if is_shuffled and isinstance(sweep, ChoiceSweep | RangeSweep):
         override = replace(override, _value=replace(sweep, shuffle=False))

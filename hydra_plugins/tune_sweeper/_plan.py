@@ -96,6 +96,7 @@ class Plan:
             "repeats": self.conf.repeats,
             "initial": self.conf.initial,
             "config": fingerprint_of(self.search.base),
+            "added": self.search.added,
         }
         return dict(plain(fingerprint))
 
@@ -193,8 +194,23 @@ def _objective(app: App, conf: SweeperConf, search: Search) -> Objective:
             f"hydra.sweeper.metric={metric}: say which way is better, hydra.sweeper.direction="
             f"maximize or minimize (the app's objective.direction is that of {declared})"
         )
+    _check_direction(conf, metric, declared, search)
     direction = conf.direction or value_of(search.base, "objective.direction") or "minimize"
     return Objective(metric, direction, conf.metric_agg)
+
+
+def _check_direction(conf: SweeperConf, metric: Any, declared: Any, search: Search) -> None:
+    """The app knows which way its own metric is better."""
+    of_app = value_of(search.base, "objective.direction")
+    contradicts = conf.direction is not None and of_app is not None and metric == declared
+    if contradicts and conf.direction[:3] != str(of_app)[:3]:  # type: ignore[index]
+        raise UsageError(
+            f"hydra.sweeper.direction={conf.direction}: the app says that {declared} is to be"
+            f" {of_app}d (objective.direction); leave the setting out, or name another metric"
+        )
+    swept = [key for key in search.space.names if key.startswith("objective.")]
+    if swept:
+        raise UsageError(f"{swept[0]}: what counts cannot be searched for; choose one metric")
 
 
 def _check_repeats(conf: SweeperConf, search: Search) -> None:
@@ -222,6 +238,12 @@ def _check_steps(conf: SweeperConf, own: Mapping[str, Any], search: Search) -> N
             f" {', '.join(keys)} itself; {', '.join(missing or swept)}"
             f" {'is missing in the config' if missing else 'cannot be swept'}"
             " (hydra.sweeper.keys names other keys)"
+        )
+    until = value_of(search.base, conf.keys.until_epoch)
+    if until is not None:
+        raise UsageError(
+            f"{conf.keys.until_epoch}={until}: hydra/sweeper={conf.name} sets it for each step;"
+            f" type {conf.keys.epochs}={until} for a shorter training"
         )
     if conf.repeats > 1:
         raise UsageError(f"hydra/sweeper={conf.name}: repeats is for strategies without steps")

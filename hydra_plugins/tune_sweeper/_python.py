@@ -1,12 +1,14 @@
 """A sweep over a Python function: the same strategies, loop and record, without a Hydra app."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from . import _config, _folder, _overrides, _search, _settings
 from ._app import fingerprint_of
@@ -116,9 +118,11 @@ def _plan(
     if unknown:
         raise UsageError(f"{unknown[0]} is no setting{nearest(unknown[0], defaults)}")
     hidden = ("_target_", "_recursive_", "_convert_")
-    merged = {k: v for k, v in {**defaults, **settings}.items() if k not in hidden}
-    conf, own = _settings.read(merged)
+    merged = _merged(_CONFS[strategy], settings)
+    conf, own = _settings.read({k: v for k, v in merged.items() if k not in hidden})
     app = _NoApp(OmegaConf.create({} if epochs is None else {conf.keys.epochs: epochs}))
+    if not isinstance(space, Mapping):
+        raise UsageError(f"space={space!r}: expected names and what to search, {{'x': [1, 2]}}")
     params = {f"+{name}": typed for name, typed in space.items()}
     search = _search.parse(app, [], params, conf.conditions or {}, conf.where)  # type: ignore[arg-type]
     fixed = [name for name in space if name not in search.space.names]
@@ -129,11 +133,23 @@ def _plan(
     return plan
 
 
+def _merged(conf: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults with the settings over them, each of its type, as Hydra would check it."""
+    try:
+        merged: Any = OmegaConf.merge(OmegaConf.structured(conf), dict(settings))
+    except (OmegaConfBaseException, ValueError) as error:
+        key = getattr(error, "full_key", None) or next(iter(settings), "")
+        raise UsageError(f"{key}={settings.get(key)!r}: {str(error).splitlines()[0]}") from error
+    return dict(OmegaConf.to_container(merged))  # type: ignore[arg-type]
+
+
 def _check(plan: Plan, space: Mapping[str, Any], epochs: int | None) -> None:
     if not len(plan.space):
         raise UsageError(f"space={dict(space)}: nothing to search; name at least one parameter")
     if "step_epochs" in plan.own and epochs is None:
         raise UsageError(f"strategy={plan.conf.name!r} trains in steps: say epochs=<number>")
+    if plan.conf.repeats > 1:
+        raise UsageError(f"repeats={plan.conf.repeats}: a function gets no seed to differ by")
     plan.strategy(0, in_batches=True)
 
 
@@ -229,7 +245,9 @@ class _InProcess:
         source = None if checkpoint is None else self._sweep_folder / checkpoint
         step = Step(folder, job.proposal.until_epoch, source)
         arguments = [values, step] if self._wants_step else [values]
-        _result.record(lambda: self._task(*arguments), folder, attempt=job.attempt)
+        cwd = os.getcwd()
+        _result.record(lambda: self._task(*arguments), folder.resolve(), attempt=job.attempt)
+        os.chdir(cwd)  # a task may go elsewhere and stay there
         return [job.number]
 
     def terminate(self) -> None:

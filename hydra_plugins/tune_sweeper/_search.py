@@ -41,6 +41,12 @@ class Search:
         return [item.text for item in self.items if item.parameter is None]
 
     @property
+    def added(self) -> dict[str, str]:
+        """Keys that the user added to the config (+key=value), as typed."""
+        fixed = (item for item in self.items if item.parameter is None)
+        return {item.key: item.text for item in fixed if item.key.startswith("+")}
+
+    @property
     def base_configuration(self) -> dict[str, Any] | None:
         """The config's own defaults as a configuration; None when the space leaves them out."""
         values = self.space.prune(self.space.cast(self.defaults))

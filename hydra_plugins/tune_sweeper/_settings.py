@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +25,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "display": ("auto", "plain", "none"),
 }
 _RANGES: dict[str, Check] = {
+    # It becomes a folder's name.
+    "name": (
+        lambda v: re.fullmatch(r"\w[\w.-]*", v) is not None,
+        "letters, digits, dot, dash, as my_sweep",
+    ),
     "n_trials": (lambda v: v >= 1, "an integer from 1 on, for instance 20"),
     "n_parallel": (lambda v: v >= 1, "an integer from 1 on, for instance 2"),
     "repeats": (lambda v: v >= 1, "an integer from 1 on, for instance 3"),
@@ -38,6 +45,7 @@ _RANGES: dict[str, Check] = {
 _STOP_RANGES: dict[str, Check] = {
     "time_s": (lambda v: v > 0, "seconds above 0"),
     "patience": (lambda v: v >= 1, "an integer from 1 on"),
+    "target": (math.isfinite, "a finite value of the metric"),
 }
 
 
@@ -96,10 +104,23 @@ def _check_ranges(values: Mapping[str, Any], checks: Mapping[str, Check], prefix
 def strategy_class(path: str) -> type:
     """The class that `module:class` names; its module may import numpy and scipy."""
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"hydra.sweeper.strategy={path}: {error}; choose one with hydra/sweeper=<name>"
+        ) from error
+    if not isinstance(cls, type) or not hasattr(cls, "ask"):
+        raise UsageError(f"hydra.sweeper.strategy={path}: that is no class with ask and tell")
+    return cls
 
 
-def rules_of(conf: SweeperConf, *, n_slots: int, can_resume: bool) -> Rules:
+_VANISH_LIMIT = 3  # a user may kill a sweep twice during one long training
+
+
+def rules_of(
+    conf: SweeperConf, *, n_slots: int, can_resume: bool, in_process: bool = True
+) -> Rules:
     """When a sweep with these settings ends, and what it keeps.
 
     A task that cannot continue a checkpoint keeps its checkpoints: we delete only what we use.
@@ -109,6 +130,7 @@ def rules_of(conf: SweeperConf, *, n_slots: int, can_resume: bool) -> Rules:
         repeats=conf.repeats,
         retries=conf.retries,
         can_resume=can_resume,
+        vanish_limit=_VANISH_LIMIT if in_process else None,
         fail_fast=conf.fail_fast,
         max_failures=conf.max_failures,
         time_s=conf.stop.time_s,

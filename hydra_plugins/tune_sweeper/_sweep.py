@@ -187,7 +187,7 @@ class Sweep:
 
     def _closing(self, reason: str) -> list[str]:
         progress = self._loop.progress
-        lines = [] if reason == COMPLETE else [f"stopped: {_REASONS[reason]}"]
+        lines = self._used_up() if reason == COMPLETE else [f"stopped: {_REASONS[reason]}"]
         lines += self._watch.errors()
         if progress.best is None:
             return [*lines, f"no best: none of {progress.n_ended} jobs is done"]
@@ -201,6 +201,12 @@ class Sweep:
             f"or from a file:  {self._best_command(folder)}",
             f"compare:         {shlex.join(tensorboard)}",
         ]
+
+    def _used_up(self) -> list[str]:
+        """Why a sweep is complete before n_trials, when it is."""
+        n = len({job.proposal.trial for job in self._record.jobs.values()})
+        wanted = self._plan.conf.n_trials
+        return [f"the space has no more than {n} configurations"] if wanted and n < wanted else []
 
     def _winner(self, job: Job, value: float) -> str:
         """`best val/loss 0.0097 in trial 7 (test/loss 0.16, test/acc 0.95)`."""
@@ -235,7 +241,8 @@ class Sweep:
     def _rules(self, n_slots: int) -> Rules:
         conf = self._plan.conf
         can_resume = has_key(self._plan.search.base, conf.keys.resume_from)
-        return rules_of(conf, n_slots=n_slots, can_resume=can_resume)
+        in_process = self._launcher.in_batches
+        return rules_of(conf, n_slots=n_slots, can_resume=can_resume, in_process=in_process)
 
     def _n_jobs(self) -> int | None:
         """How many jobs there will be, where that is known."""

@@ -128,3 +128,49 @@ def test_mistake_raises_one_sentence(call: Callable[[], Any], sentence: str) -> 
         call()
 
     assert os.listdir() == []
+
+
+def test_null_and_empty_text_are_choices(tmp_path: Path) -> None:
+    """As in a list that is typed."""
+    seen: list[Any] = []
+    sweep(
+        lambda values: float(seen.append(values["x"]) is None),
+        {"x": [None, "", "null", 1, [2, "a,b"]]},
+        strategy="grid",
+        folder=tmp_path / "here",
+    )
+
+    assert seen == [None, "", "null", 1, [2, "a,b"]]
+
+
+@pytest.mark.parametrize(
+    ("space", "settings", "words"),
+    [
+        ({"x": [1, 2]}, {"n_trials": "many"}, "n_trials='many'"),
+        ({"x": [1, 2]}, {"n_trials": 1.5}, "n_trials=1.5"),
+        ({"x": [1, 2]}, {"stop": {"tget": 1}}, "tget"),
+        ({"x": [1, 2]}, {"initial": 3}, "initial=3"),
+        ({"x": [1, 2]}, {"repeats": 2}, "repeats=2"),
+        ({"x": [object(), 2]}, {}, "cannot be a value"),
+        ("x", {}, "space='x'"),
+    ],
+    ids=["text", "fraction", "misspelt", "number", "repeats", "object", "no mapping"],
+)
+def test_wrong_settings_are_told(space: Any, settings: dict[str, Any], words: str) -> None:
+    """In one sentence, before the task is called."""
+    with pytest.raises(UsageError, match=re.escape(words)):
+        sweep(lambda values: 0.0, space, **{"strategy": "random", **settings})
+
+
+def test_task_may_change_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not come back."""
+    monkeypatch.chdir(tmp_path)
+
+    def wander(values: Any) -> float:
+        os.chdir("/")
+        return float(values["x"])
+
+    outcome = sweep(wander, {"x": [1, 2, 3]}, strategy="grid", folder="here")
+
+    assert [trial.value for trial in outcome.trials] == [1.0, 2.0, 3.0]
+    assert (tmp_path / "here" / "trials.csv").exists()

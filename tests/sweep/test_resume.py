@@ -188,3 +188,28 @@ def test_sweeps_started_together_get_folders_of_their_own(tmp_path: Path) -> Non
         "random-2",
         "random-3",
     ]
+
+
+def test_added_key_makes_another_search(run: Run, tmp_path: Path) -> None:
+    """+key=value changes what the task computes, so it is not continued in silence."""
+    here = (*SWEEP, "hydra/sweeper=random", "hydra.sweep.dir=here")
+    run(APP, *here)
+    done = run(APP, *here, "+bonus=-100", "hydra.sweeper.n_trials=12", check=False)
+    run(APP, *here[:-1], "hydra.sweep.dir=there", "+bonus=1")
+    other = run(APP, *here[:-1], "hydra.sweep.dir=there", "+bonus=2", check=False)
+
+    assert (done.returncode, other.returncode) == (2, 2)
+    assert "added.+bonus" in done.stderr and "bonus" in other.stderr
+
+
+def test_job_that_ends_the_sweep_itself_is_not_run_for_ever(run: Run, tmp_path: Path) -> None:
+    """In one process with it, it takes the sweep along; after three times the sweep goes past."""
+    here = ("-m", "hydra/sweeper=grid", "hydra.sweep.dir=here", "x=0.1,0.9,0.2")
+    codes = [
+        run(APP, *here, "bad_above=0.5", "bad=leave", check=False).returncode for _ in range(4)
+    ]
+    ends = _record.read(tmp_path / "here").ends
+
+    assert codes == [3, 3, 3, 0]
+    assert [ends[n].status for n in range(3)] == ["done", "died", "done"]
+    assert "ended 3 times while it ran" in str(ends[1].error)

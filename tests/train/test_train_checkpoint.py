@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from train.check import ConfigRefused
-from train.checkpoint import load_checkpoint, make_checkpoint, save_checkpoint
+from train.checkpoint import (
+    CheckpointUnreadable,
+    load_checkpoint,
+    make_checkpoint,
+    save_checkpoint,
+)
 
 Train = Callable[..., dict[str, Any]]
 
@@ -89,12 +94,12 @@ def test_checkpoint_that_fails_to_write_leaves_the_old_one(
 def test_checkpoint_truncated_is_named(
     checkpoint: dict[str, Any], tmp_path: Path, share: float
 ) -> None:
-    """A cut file gives a RuntimeError with its name, not torch's own."""
+    """A cut file is refused by its name, not torch's own."""
     file = tmp_path / "cut.ckpt"
     save_checkpoint(checkpoint, file)
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
 
-    with pytest.raises(RuntimeError, match=r"resume_from=.*cut.ckpt: the file is damaged"):
+    with pytest.raises(CheckpointUnreadable, match=r"resume_from=.*cut.ckpt: the file is damaged"):
         load_checkpoint("resume_from", file)
 
 
@@ -108,7 +113,7 @@ def test_checkpoint_malicious_is_refused_and_not_run(tmp_path: Path, protocol: s
     else:
         file.write_bytes(pickle.dumps(evil))
 
-    with pytest.raises(RuntimeError, match="nothing in it was run"):
+    with pytest.raises(CheckpointUnreadable, match="nothing in it was run"):
         load_checkpoint("resume_from", file)
     assert not trace.exists()
 
@@ -118,7 +123,7 @@ def test_checkpoint_of_another_program_is_refused(tmp_path: Path, content: objec
     """A sound file that is no checkpoint of ours is answered with both formats."""
     torch.save(content, tmp_path / "other.ckpt")
 
-    with pytest.raises(RuntimeError, match="expected a checkpoint of format 1, got format"):
+    with pytest.raises(CheckpointUnreadable, match="expected a checkpoint of format 1, got format"):
         load_checkpoint("resume_from", tmp_path / "other.ckpt")
 
 

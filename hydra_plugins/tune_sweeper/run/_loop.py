@@ -198,8 +198,17 @@ class Loop:
         is_lost = job.attempt in self._record.losses.get(job.number, {})
         if job.number in self._started and is_its_own and not is_mistake and not is_lost:
             self._finish(job)
+        elif job.number in self._started and self._takes_us_along(job):
+            error = f"the sweep's own process ended {job.attempt} times while it ran"
+            self._end(job, Result(DIED, error=error, attempt=job.attempt))
         else:
             self._left.append(job)
+
+    def _takes_us_along(self, job: Job) -> bool:
+        """Whether a job seems to end the sweep itself, as one in this process can."""
+        n_vanished = job.attempt - len(self._record.losses.get(job.number, {}))
+        limit = self._rules.vanish_limit
+        return limit is not None and n_vanished >= limit
 
     # Work
 
@@ -251,11 +260,16 @@ class Loop:
             result = Result(**{**vars(result), "status": DIED})
         self._running.discard(job.number)
         source = self._sources.pop(job.number, None)
+        if result.status == UNREADABLE and source is None:  # the user named that checkpoint
+            result = Result(**{**vars(result), "status": REFUSED})
         if result.status in LOST and self._may_try_again(job, result, source):
             # Only what nobody asked for counts as one of the retries.
             self._record.lose(job, INTERRUPTED if self._level else result.status, result.error)
             self._left.insert(0, job)
             return
+        self._end(job, result)
+
+    def _end(self, job: Job, result: Result) -> None:
         end, fatal = self._judge(job, result)
         if fatal and not self._record.ends:
             self._launcher.kill()

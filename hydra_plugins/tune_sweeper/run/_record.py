@@ -291,10 +291,11 @@ def _can_continue(folder: Path, fingerprint: Mapping[str, Any]) -> bool:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What changed, a line a key; a key that only the new one has is younger than the record.
 
-    Among the parameters it is a difference: one more of them makes another search.
+    Among the parameters and the keys that the user added it is a difference: one more of them makes
+    another search.
     """
-    is_searched = prefix == "space.parameters."
-    lines = [f"{prefix}{key}: new" for key in new if is_searched and key not in old]
+    is_typed = prefix in ("space.parameters.", "added.")
+    lines = [f"{prefix}{key}: new" for key in new if is_typed and key not in old]
     for key, before in old.items():
         name = f"{prefix}{key}"
         if key not in new:

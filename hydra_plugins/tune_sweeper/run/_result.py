@@ -162,10 +162,10 @@ def _status_of(error: BaseException, message: str) -> str:
     """Duck-typed, since a task needs to know nothing of this plugin to refuse a configuration."""
     if isinstance(error, SystemExit) and error.code == SIGTERM_CODE:
         return INTERRUPTED
-    if getattr(error, "is_refusal", False) is True:
-        return REFUSED
     if getattr(error, "is_unreadable_checkpoint", False) is True:
         return UNREADABLE
+    if getattr(error, "is_refusal", False) is True:
+        return REFUSED
     # torch's CPU allocator raises a bare RuntimeError, so that only its text tells.
     is_oom = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return OOM if is_oom or "can't allocate memory" in message else FAILED

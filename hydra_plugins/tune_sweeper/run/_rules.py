@@ -18,6 +18,7 @@ class Rules:
     n_parallel: int
     repeats: int = 1
     retries: int = 0  # of a job that the world broke
+    vanish_limit: int | None = None  # of sweeps' processes that ended while one job ran in them
     can_resume: bool = False  # whether a job continues the checkpoint of its earlier attempt
     fail_fast: int | None = None  # the first so many ends all failed
     max_failures: float | None = None  # a number of failed jobs, below 1 a share of the ended ones

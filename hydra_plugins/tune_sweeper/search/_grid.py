@@ -30,6 +30,7 @@ class Grid:
         points: int | dict[str, int] | None = None,
         shuffle: bool = False,
     ) -> None:
+        _check_points(space, points)
         self._space = space
         self._axes = [p.grid(_points_of(p.name, points)) for p in space.parameters]
         self._n = math.prod(len(axis) for axis in self._axes)
@@ -90,6 +91,22 @@ class Grid:
 
     def _is_new(self, active: dict[str, Any]) -> bool:
         return not self._recorded or canonical(active) not in self._recorded
+
+
+_MOST_POINTS = 1_000_000  # of one axis: more is a typing error
+
+
+def _check_points(space: Space, points: Any) -> None:
+    counts = points if isinstance(points, dict) else {"": points}
+    for name, n in counts.items():
+        if name and name not in space.names:
+            raise ValueError(f"points={points}: {name} is not searched")
+        is_number = isinstance(n, int) and not isinstance(n, bool)
+        if n is not None and not (is_number and 1 <= n <= _MOST_POINTS):
+            raise ValueError(
+                f"points={points}: expected an integer from 1 to {_MOST_POINTS:,}, or one for each"
+                " key, as {lr: 5}"
+            )
 
 
 def _points_of(name: str, points: int | dict[str, int] | None) -> int | None:

@@ -285,7 +285,7 @@ class Space:
         for name in self.names:
             if self.names.count(name) > 1:
                 raise ValueError(f"{name} is searched twice")
-        _check_conditions(self.names, self.conditions)
+        _check_conditions(self.parameters, self.conditions)
         parents = {n: tuple(c for c in self.conditions if c.child == n) for n in self.names}
         object.__setattr__(self, "_parents", parents)
 
@@ -343,11 +343,20 @@ class Space:
         )
 
 
-def _check_conditions(names: tuple[str, ...], conditions: tuple[Condition, ...]) -> None:
+def _check_conditions(parameters: tuple[Parameter, ...], conditions: tuple[Condition, ...]) -> None:
+    by_name = {p.name: p for p in parameters}
+    names = tuple(by_name)
     for c in conditions:
         for name in (c.child, c.parent):
             if name not in names:
                 raise ValueError(f"the condition on {c.child} names {name}, which is not searched")
+        parent = by_name[c.parent]
+        never = [v for v in c.values if parent.n_values is None or not parent.contains(v)]
+        if never or not c.values:
+            raise ValueError(
+                f"the condition on {c.child}: {c.parent} is never {never[0] if never else 'that'!r}"
+                f" ({parent.describe()})"
+            )
     edges = {(c.child, c.parent) for c in conditions}
     reached = set(edges)
     while more := {(a, d) for a, b in reached for c, d in edges if b == c} - reached:

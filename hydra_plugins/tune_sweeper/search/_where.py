@@ -27,6 +27,7 @@ _COMPARE: dict[type, Callable[[Any, Any], bool]] = {
     ast.NotIn: lambda a, b: a not in b,
 }
 _NAMED = {"true": True, "false": False, "null": None}
+_LONGEST = 1000  # characters: deeper nesting would end Python's own parser
 _ALLOWED = "names, numbers, strings, + - * / // %, comparisons, in, and, or, not"
 
 
@@ -51,11 +52,17 @@ class Where:
     _fixed: Mapping[str, Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if len(self.text) > _LONGEST:
+            raise ValueError(f"where: an expression of {len(self.text)} characters is too long")
         try:
             tree = ast.parse(self.text.strip(), mode="eval").body
-        except SyntaxError as error:
-            raise ValueError(f"where={self.text!r} is not an expression: {error.msg}") from error
+        except (SyntaxError, RecursionError, MemoryError) as error:
+            reason = getattr(error, "msg", "too deep")
+            raise ValueError(f"where={self.text!r} is not an expression: {reason}") from error
         self._check(tree)
+        is_claim = isinstance(tree, ast.Compare | ast.BoolOp)
+        if not is_claim and not (isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)):
+            raise ValueError(f"where={self.text!r} compares nothing; write for instance lr < 0.1")
         object.__setattr__(self, "_tree", tree)
         # Read once: looking up in a config takes 0.1 ms, and a strategy asks thousands of times.
         named = {name for node in ast.walk(tree) if (name := _dotted(node))} - {*self.searched}
@@ -96,13 +103,20 @@ class Where:
                 value = self._value(operand, values)
                 return not value if isinstance(op, ast.Not) else -value
             case ast.BinOp(left, op, right):
-                return _BINARY[type(op)](self._value(left, values), self._value(right, values))
+                return self._compute(op, self._value(left, values), self._value(right, values))
             case ast.BoolOp(op, parts):
                 how = all if isinstance(op, ast.And) else any
                 return how(self._value(part, values) for part in parts)
             case ast.Compare(left, ops, comparators):
                 return self._compare([left, *comparators], ops, values)
         raise AssertionError("every node was checked when the expression was made")
+
+    def _compute(self, op: ast.operator, left: Any, right: Any) -> Any:
+        """Arithmetic of numbers; "a" * 10 ** 10 would be a way to fill the memory."""
+        for side in (left, right):
+            if not isinstance(side, int | float):
+                raise TypeError(f"{side!r} is no number to compute with")
+        return _BINARY[type(op)](left, right)
 
     def _compare(self, nodes: list[ast.expr], ops: list[ast.cmpop], values: Values) -> bool:
         sides = [self._value(node, values) for node in nodes]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 KNOBS_FILE = Path(__file__).parent.parent / "conf" / "knobs.yaml"
 
@@ -71,8 +71,28 @@ def load_knobs(file: Path = KNOBS_FILE) -> dict[str, Knob]:
 def check(cfg: DictConfig, knobs: Mapping[str, Knob]) -> list[str]:
     """One sentence for each value of `cfg` that its knob does not allow."""
     found = (_check_key(cfg, key, knob) for key, knob in knobs.items())
-    sentences = [*_missing(cfg, knobs), *(sentence for sentence in found if sentence)]
+    sentences = [
+        *_targets(cfg),
+        *_missing(cfg, knobs),
+        *(sentence for sentence in found if sentence),
+    ]
     return sentences or [sentence for sentence in [_check_direction(cfg)] if sentence]
+
+
+def _targets(node: Any, prefix: str = "") -> list[str]:
+    """`_target_` names code to call; nothing of a config is ever called, so it is refused."""
+    if isinstance(node, ListConfig):
+        children = [(str(i), node._get_node(i)) for i in range(len(node))]
+    elif isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        # Hydra's own node is not the trainer's to judge.
+        keys = [key for key in node if prefix or key != "hydra"]
+        children = [(str(key), node._get_node(key)) for key in keys]
+    else:
+        return []
+    found = [name for name, _ in children if name == "_target_"]
+    sentences = [f"{prefix}{name}: components are chosen by name, as model=cnn" for name in found]
+    deeper = (_targets(child, f"{prefix}{name}.") for name, child in children)
+    return [*sentences, *(sentence for some in deeper for sentence in some)]
 
 
 GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "objective")

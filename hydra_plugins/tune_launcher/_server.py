@@ -120,6 +120,9 @@ class _Server:
     def _end(self) -> NoReturn:
         for pid in self._pids:
             kill_group(pid)
+        for pid in self._pids:  # who waits for us is told of their CPU time too
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         os._exit(0)
 
 

@@ -189,6 +189,8 @@ class Sweep:
         progress = self._loop.progress
         lines = self._used_up() if reason == COMPLETE else [f"stopped: {_REASONS[reason]}"]
         lines += self._watch.errors()
+        if reason in (FAIL_FAST, MAX_FAILURES):
+            lines += (self._watch.first_traceback() or "").splitlines()
         if progress.best is None:
             return [*lines, f"no best: none of {progress.n_ended} jobs is done"]
         value, first = progress.best

@@ -342,3 +342,36 @@ def test_sequence_of_proposals_survives_any_launcher(run: Run, tmp_path: Path) -
     run(APP, *basic, "hydra.sweeper.seed=3", "hydra.sweeper.n_trials=6")
 
     assert values_of(tmp_path / "here") == values_of(tmp_path / "basic")
+
+
+# Many failures
+
+
+def test_failing_sweep_stops_early_with_its_reason(run: Run, tmp_path: Path) -> None:
+    """The first three all fail: each error once, the first traceback, exit code 3."""
+    done = run(APP, *WORKERS, *SLOW, "behave=raise", check=False)
+    lines = done.stdout.splitlines()
+
+    assert done.returncode == 3
+    assert 3 <= len(ends_of(tmp_path / "here")) <= 4  # one more may run when the third one fails
+    assert sum("Traceback" in line or "in fail" in line for line in lines) >= 1
+    assert any("the first jobs all failed" in line for line in lines)
+
+
+def test_some_failures_are_survived(run: Run, tmp_path: Path) -> None:
+    """Three in ten fail; the best of the others is right."""
+    run(APP, *WORKERS, *SLOW, "bad_above=0.7", "hydra.sweeper.seed=3")
+    ends, values = ends_of(tmp_path / "here"), values_of(tmp_path / "here")
+    best = min(range(40), key=lambda n: abs(values[n]["x"] - 0.3))
+
+    assert {end.status for end in ends} == {"done", "failed"}
+    assert f"best_trial: {best}\n" in (tmp_path / "here/optimization_results.yaml").read_text()
+
+
+def test_sweep_without_a_best_says_so(run: Run, tmp_path: Path) -> None:
+    """Every trial invalid and no rule to stop: exit code 3, no crash."""
+    no_rules = ("hydra.sweeper.fail_fast=null", "hydra.sweeper.max_failures=null")
+    done = run(APP, *WORKERS, *SLOW, *no_rules, "behave='nan'", check=False)
+
+    assert done.returncode == 3
+    assert "no best: none of 40 jobs is done" in done.stdout

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..run import _result
 from ..run._objective import Objective
 from ..run._record import End, Job, Record
 from ..run._rules import Progress
@@ -84,6 +85,15 @@ class Watch:
                 first.setdefault(str(end.error), end)
         places = {error: self._record.jobs[end.job].folder for error, end in first.items()}
         return [f"failed: {error}  ({self._record.folder / p})" for error, p in places.items()]
+
+    def first_traceback(self) -> str | None:
+        """That of the first job that failed, as its own result tells it."""
+        failed = (n for n, end in sorted(self._record.ends.items()) if end.value is None)
+        number = next(failed, None)
+        if number is None:
+            return None
+        result = _result.read(self._record.folder / self._record.jobs[number].folder)
+        return None if result is None else result.traceback
 
 
 def _types(space: Space) -> dict[str, type]:

@@ -54,7 +54,8 @@ def run_out_of_memory() -> None:
 
 
 def load_for_ever() -> None:
-    """A hang in the worker of a data loader."""
+    """A hang in the worker of a data loader, which leaves its pid beside the task's."""
+    output_dir = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
     from torch.utils.data import DataLoader, Dataset
 
     class Stuck(Dataset):  # type: ignore[type-arg]
@@ -62,6 +63,7 @@ def load_for_ever() -> None:
             return 1
 
         def __getitem__(self, index: int) -> int:
+            (output_dir / "loader_pid").write_text(str(os.getpid()))
             time.sleep(120)
             return index
 

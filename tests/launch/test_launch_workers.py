@@ -5,14 +5,14 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pool_jobs
 import pytest
 from pool_jobs import order
+from processes import descendants, is_alive, wait_until
 
 from hydra_plugins.tune_launcher._devices import Slot
 from hydra_plugins.tune_launcher._workers import Ended, Pool, PoolBroken
@@ -47,21 +47,6 @@ def result(pool: Pool, name: str, argument: Any = None) -> Any:
     return ended if ended.answer is None else pickle.loads(ended.answer)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = SOON_S) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return holds()
-
-
 # Good jobs
 
 
@@ -89,7 +74,7 @@ def test_unclean_job_costs_its_process(pool: Pool) -> None:
     good = result(pool, "pid")
 
     assert bad != good
-    assert wait_until(lambda: not is_alive(bad))
+    wait_until(lambda: not is_alive(bad))
 
 
 def test_worker_is_renewed_after_a_number_of_jobs() -> None:
@@ -207,7 +192,7 @@ def test_children_of_a_lost_job_are_ended() -> None:
     pool = make_pool(slots=SLOTS[:1], jobs_per_worker=1)
     child = result(pool, "leave_child", 60)
 
-    assert wait_until(lambda: not is_alive(child))
+    wait_until(lambda: not is_alive(child))
     pool.close()
 
 
@@ -272,21 +257,6 @@ time.sleep(60)
 """
 
 
-def descendants(pid: int) -> list[int]:
-    """All processes below one, children of children too."""
-    below: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found = list(below.get(pid, []))
-    for child in found:
-        found += below.get(child, [])
-    return found
-
-
 @pytest.mark.parametrize("name", ["sleep", "hang_in_c", "hang_deaf"])
 def test_killed_driver_leaves_no_process(name: str, tmp_path: Path) -> None:
     """kill -9 of the driver, with workers stuck in C or with children of their own."""
@@ -299,9 +269,9 @@ def test_killed_driver_leaves_no_process(name: str, tmp_path: Path) -> None:
     )
     assert driver.stdout is not None
     driver.stdout.readline()
-    assert wait_until(lambda: len(descendants(driver.pid)) >= 4)
+    wait_until(lambda: len(descendants(driver.pid)) >= 4)
     family = descendants(driver.pid)
     driver.kill()
     driver.communicate()
 
-    assert wait_until(lambda: not any(map(is_alive, family)), 3.0), family
+    wait_until(lambda: not any(map(is_alive, family)), 3.0)

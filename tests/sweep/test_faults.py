@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
 
 import pytest
 from apps import APP, TRAIN, Run, command, progress_of, statuses_of, values_of
+from processes import command_of, descendants, is_alive, wait_until
 
 from hydra_plugins.tune_sweeper.run import _record
 from hydra_plugins.tune_sweeper.run._record import End
@@ -23,36 +22,6 @@ GRID = (*WORKERS, "hydra/sweeper=grid", "hydra.sweeper.max_failures=null")
 
 def ends_of(folder: Path) -> list[End]:
     return [end for _, end in sorted(_record.read(folder).ends.items())]
-
-
-def wait_until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-def family(session_of: int) -> list[int]:
-    """Living processes that a process started, and those that they started."""
-    below: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found = list(below.get(session_of, []))
-    for pid in found:
-        found += below.get(pid, [])
-    return found
 
 
 # Trials
@@ -116,19 +85,14 @@ def test_timeout_comes_in_time(run: Run, tmp_path: Path) -> None:
 
 def test_hang_in_a_loader_leaves_no_process(run: Run, tmp_path: Path) -> None:
     """The loader's worker goes with its trial."""
-    before = set(family(1))
+    before = set(descendants(1))
     bad = ("bad_above=0.5", "bad=hang_loading", "hydra.sweeper.trial_timeout_s=20")
     run(APP, *GRID, "x=0.9,0.1", *bad)
 
     assert statuses_of(tmp_path / "here") == ["timeout", "done"]
-    wait_until(lambda: not [p for p in set(family(1)) - before if "app.py" in _command(p)], 2.0)
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+    wait_until(
+        lambda: not [p for p in set(descendants(1)) - before if "app.py" in command_of(p)], 2.0
+    )
 
 
 def test_killed_worker_loses_only_its_trial(tmp_path: Path) -> None:
@@ -225,7 +189,7 @@ def test_ctrl_c_once_lets_running_trials_end(tmp_path: Path) -> None:
 def test_ctrl_c_twice_ends_running_trials(tmp_path: Path) -> None:
     """They are interrupted, not failed, and run again later."""
     process = start(tmp_path, "sleep_s=100")
-    workers = family(process.pid)
+    workers = descendants(process.pid)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -238,7 +202,7 @@ def test_ctrl_c_twice_ends_running_trials(tmp_path: Path) -> None:
 def test_ctrl_c_three_times_leaves_at_once(tmp_path: Path) -> None:
     """Whatever the trials do, and without leaving one behind."""
     process = start(tmp_path, "behave=hang_deaf")
-    workers = family(process.pid)
+    workers = descendants(process.pid)
     process.send_signal(signal.SIGSTOP)  # so that all three arrive together
     for _ in range(3):
         process.send_signal(signal.SIGINT)
@@ -258,7 +222,7 @@ def test_signal_of_a_scheduler_ends_within_its_grace(
 ) -> None:
     """Trials that do not end are killed when it is over; exit code 128 + n."""
     process = start(tmp_path, "sleep_s=100", "hydra.sweeper.grace_s=1")
-    workers, began = family(process.pid), time.monotonic()
+    workers, began = descendants(process.pid), time.monotonic()
     process.send_signal(number)
     code, _ = finish(process)
 
@@ -281,7 +245,7 @@ def test_sweep_in_the_background_can_be_stopped(tmp_path: Path) -> None:
 def test_killed_sweep_leaves_no_process_and_goes_on(run: Run, tmp_path: Path) -> None:
     """kill -9 of the driver with trials that hang in C, then the same command."""
     process = start(tmp_path, "bad_above=0.5", "bad=hang_in_c", "sleep_s=0.2")
-    workers = family(process.pid)
+    workers = descendants(process.pid)
     process.kill()
     process.communicate()
     wait_until(lambda: not [pid for pid in workers if is_alive(pid)], 3.0)

@@ -36,11 +36,3 @@ def descendants(pid: int) -> list[int]:
     for child in found:
         found += below.get(child, [])
     return found
-
-
-def command_of(pid: int) -> str:
-    """The command line of a process; empty when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

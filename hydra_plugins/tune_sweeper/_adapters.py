@@ -5,6 +5,7 @@ ThreadedLauncher  runs jobs in other processes but only knows launch(batch): a t
 BatchLauncher     anything else: whole batches, in this process perhaps
 """
 
+import copy
 import logging
 import os
 import queue
@@ -25,6 +26,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from ._errors import UsageError
+from ._slurm import LOOK_EVERY_S, Queue
 from .run import _result
 from .run._interrupts import Interrupts
 from .run._limits import Limits, Watchman
@@ -89,7 +91,8 @@ def adapt(launcher: Launcher, around: Around) -> "Adapter":
     if _takes_single_jobs(launcher):
         return DirectLauncher(launcher, around)
     if type(launcher).__module__.startswith(_OUT_OF_PROCESS):
-        return ThreadedLauncher(launcher, around)
+        is_slurm = type(launcher).__name__ == "SlurmLauncher"
+        return (SlurmLauncher if is_slurm else ThreadedLauncher)(launcher, around)
     return BatchLauncher(launcher, around)
 
 
@@ -239,14 +242,27 @@ class ThreadedLauncher(Adapter):
             numbers, self._running = list(self._running), {}
             return numbers
         interrupts = self._around.interrupts
-        wait_for([self._bell, interrupts.wake_fd], interrupts.seconds_left)
+        wait_for([self._bell, interrupts.wake_fd], self._timeout_s())
         interrupts.drain()
         ended = []
         while not self._ended.empty():
             os.read(self._bell, 1)
             ended += self._take(*self._ended.get())
+        ended += [job.number for job in self._lost()]
         self._start_waiting()
         return ended
+
+    def _timeout_s(self) -> float | None:
+        """When to look again although nothing ended."""
+        return self._around.interrupts.seconds_left
+
+    def _lost(self) -> Sequence[Job]:
+        """Jobs that ended although their threads still wait for them."""
+        return []
+
+    def _launcher_of(self, job: Job) -> Any:
+        """What launches a job."""
+        return self._launcher
 
     def kill(self) -> None:
         """They cannot be ended from here; nobody waits for them any more."""
@@ -266,13 +282,15 @@ class ThreadedLauncher(Adapter):
     def _launch(self, job: Job, again: list[str], command: list[str]) -> None:
         """In a thread; `again` is empty when the job ran with nothing beside it."""
         try:
-            (outcome,) = self._launcher.launch([command], initial_job_idx=job.number)
+            (outcome,) = self._launcher_of(job).launch([command], initial_job_idx=job.number)
         except BaseException as error:
             outcome = error
         self._ended.put((job, again, outcome))
         os.write(self._ring, b"!")
 
     def _take(self, job: Job, again: list[str], outcome: object) -> list[int]:
+        if self._running.get(job.number) != job:  # it was given up, and may run again
+            return []
         del self._running[job.number]
         if isinstance(outcome, JobReturn):
             self._note_returned(job, outcome)
@@ -283,6 +301,43 @@ class ThreadedLauncher(Adapter):
         else:
             self._note_death(job, outcome)
         return [job.number]
+
+
+class SlurmLauncher(ThreadedLauncher):
+    """SLURM through submitit, which waits for ever for a job that was cancelled or killed.
+
+    Each job has a name of its own in SLURM's queue. One that is no longer there, and left no
+    result, is lost. Needs no accounting.
+    """
+
+    def __init__(self, launcher: Launcher, around: Around) -> None:
+        super().__init__(launcher, around)
+        self._queue = Queue(f"{around.sweep_folder.name}-{os.getpid()}")
+
+    def kill(self) -> None:
+        """scancel for all."""
+        self._queue.cancel()
+        super().kill()
+
+    def terminate(self) -> None:
+        """SIGTERM for all; those that wait in the queue go."""
+        self._queue.signal("TERM")
+
+    def _timeout_s(self) -> float | None:
+        times = [super()._timeout_s(), LOOK_EVERY_S if self._running else None]
+        return min((t for t in times if t is not None), default=None)
+
+    def _lost(self) -> Sequence[Job]:
+        gone = self._queue.gone({job.number for job in self._running.values()})
+        lost = [job for number in gone if (job := self._running.pop(number, None))]
+        for job in lost:
+            self._note(job, DIED, "SLURM no longer has it (cancelled, killed or preempted)")
+        return lost
+
+    def _launcher_of(self, job: Job) -> Any:
+        named = copy.copy(self._launcher)
+        named.params = {**self._launcher.params, "name": self._queue.name_of(job.number)}
+        return named
 
 
 class BatchLauncher(Adapter):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from search_cases import SPACES, Tell, drive, make_bayes, make_sobol, proposals_of, smooth
 
-from hydra_plugins.tune_sweeper.search._bayes import Bayes, relative, standardise, warp
+from hydra_plugins.tune_sweeper.search._bayes import Bayes
 from hydra_plugins.tune_sweeper.search._space import Choice, Condition, Interval, Space
 from hydra_plugins.tune_sweeper.search._trial import Observation, Proposal, Strategy
 
@@ -167,43 +167,6 @@ def test_units_of_the_score_do_not_matter(factor: float, offset: float) -> None:
     assert np.array(changed) == pytest.approx(np.array(asked(branin)), abs=0.02)
 
 
-def test_relative_scores_run_from_best_to_median() -> None:
-    """0 and 1, and a cap for what diverged."""
-    scores = relative(np.array([5.0, 3.0, 4.0, 1e9, 7.0]))
-
-    assert scores == pytest.approx([1.0, 0.0, 0.5, 20.0, 2.0])
-    assert list(relative(np.array([3.0, 3.0]))) == [0.0, 0.0]
-    assert list(relative(np.array([1.0, 1.0, 2.0]))) == [0.0, 0.0, 1.0]
-
-
-def test_standardised_scores_have_mean_0_and_sd_1() -> None:
-    """Equal ones are all zero."""
-    y = standardise(np.array([1.0, 2.0, 6.0]))
-
-    assert [y.mean(), y.std()] == pytest.approx([0.0, 1.0])
-    assert list(standardise(np.array([3.0, 3.0]))) == [0.0, 0.0]
-
-
-def test_warp_keeps_the_order() -> None:
-    """Whatever scale the likelihood chooses, a better score stays better."""
-    rng = np.random.default_rng(0)
-    X = rng.random((20, 1))
-    scores = relative(np.exp(8 * X[:, 0]) + rng.random(20))
-    y = warp(scores, X, np.array([0.0, -4.0, 0.0]), np.array([0]))
-
-    assert list(np.argsort(scores)) == list(np.argsort(y))
-    assert [y.mean(), y.std()] == pytest.approx([0.0, 1.0], abs=1e-9)
-
-
-def test_warp_makes_an_exponential_straight() -> None:
-    """Scores over six decades end up closer to a line than as they came."""
-    X = np.linspace(0, 1, 30)[:, None]
-    scores = relative(10 ** (6 * X[:, 0]))
-    y = warp(scores, X, np.array([0.0, -4.0, 0.0]), np.array([0]))
-
-    assert np.corrcoef(X[:, 0], y)[0, 1] > np.corrcoef(X[:, 0], scores)[0, 1] + 0.05
-
-
 SIX = [{"lr": 0.01, "momentum": 0.9, "dropout": i / 10} for i in range(6)]
 
 
@@ -221,7 +184,7 @@ SIX = [{"lr": 0.01, "momentum": 0.9, "dropout": i / 10} for i in range(6)]
 def test_first_design_follows_the_dimension(
     n_trials: int | None, settings: dict[str, Any], expected: int
 ) -> None:
-    """2 + d points, no more than half of the trials, at least those given; then the model."""
+    """2 + d points up to 5, no more than half of the trials, at least those given."""
     space = SPACES["continuous"]
     strategy = Bayes(space, seed=0, n_trials=n_trials, **settings)
     n_drawn = 0
@@ -243,8 +206,30 @@ def test_proposals_say_why() -> None:
     """Each proposal of the model holds what was predicted for it."""
     (proposal,) = told(PLANE, 6).ask(1)
 
-    assert {"mean", "sd", "acquisition"} == proposal.info.keys()
-    assert proposal.info["sd"] > 0
+    names = {"mean", "sd", "acquisition", "score", "score_low", "score_high"}
+    info = proposal.info
+
+    assert names == info.keys()
+    assert info["sd"] > 0
+    assert info["score_low"] <= info["score"] <= info["score_high"]
+
+
+def test_predicted_scores_are_those_that_come() -> None:
+    """On the scale of the scores: of 30 predictions most lie within two standard deviations.
+
+    Measured over 5 seeds: 27 to 30 of 30 within two predicted sd; the seed is fixed.
+    """
+    strategy = told(PLANE, 25)
+    hits = 0
+    for trial in range(25, 55):
+        (p,) = strategy.ask(1)
+        score = branin(p.values)
+        strategy.tell([Observation(trial, p, score)])
+        middle = p.info["score"]
+        below, above = middle - p.info["score_low"], p.info["score_high"] - middle
+        hits += middle - 2 * below - 0.05 <= score <= middle + 2 * above + 0.05
+
+    assert hits >= 24
 
 
 def test_trials_of_another_space_do_not_count() -> None:

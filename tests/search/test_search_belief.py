@@ -99,7 +99,7 @@ def test_prior_outside_the_range_is_refused(make, text) -> None:  # type: ignore
 
 
 def best_of(space: Space, optimum: float, seed: int) -> float:
-    """The best score after 12 trials of a bowl in log lr and b."""
+    """The best score after 14 trials of a bowl in log lr and b."""
 
     def score(_: Space, p: object) -> float:
         u = space.to_unit(p.values)  # type: ignore[attr-defined]
@@ -111,8 +111,7 @@ def best_of(space: Space, optimum: float, seed: int) -> float:
 
 
 def test_wrong_prior_does_little_harm() -> None:
-    """A belief two decades off: after 14 trials the median regret of 6 seeds is small all the same.
-
-    Measured: below 1e-3; random search has 2e-2.
+    """A belief 0.57 of the range off: after 14 trials the median regret of 6 seeds is small all the
+    same. Measured: at most 5e-5.
     """
-    assert np.median([best_of(BELIEVED, 0.1, seed) for seed in range(6)]) < 5e-3
+    assert np.median([best_of(BELIEVED, 0.1, seed) for seed in range(6)]) < 1e-3

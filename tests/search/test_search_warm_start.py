@@ -41,7 +41,7 @@ def best(warm_start: Sequence[Sequence[Ended]], seed: int, n_trials: int) -> flo
 def test_equal_sweep_is_continued() -> None:
     """The first trials are better than the best of a cold start as long: 4 of 4 seeds.
 
-    Of two equal methods one wins so with a chance of 1/16; measured 20 of 20.
+    Of two equal methods one wins so with a chance of 1/16; measured 10 of 10.
     """
     told = earlier(bowl(0.3, 0.6))
     seeds = range(4)

@@ -26,6 +26,7 @@ _WARP_MEAN, _WARP_SD = math.log(1.0), 2.0
 _BOUNDS_LENGTH, _BOUNDS_NOISE, _BOUNDS_SIGNAL = (-4.0, 4.5), (math.log(1e-6), 1.0), (-3.0, 3.0)
 _MAX_FIT = 200  # more points hardly move the hyperparameters, and each costs cubically
 _GTOL, _FTOL = 0.02, 1e-6  # of the maximum: the draws about it vary by much more
+_MAX_BOTH = 40  # with more points one start is enough
 _STEP = 1e-3  # of the differences that give the curvature
 
 
@@ -54,12 +55,12 @@ def fit(
         X, r = _subset(X, r, rng)
     D = distances(X, groups)
     if r.any():
-        psi = _maximum(lambda psi: _log_joint(psi, D, r), len(D), has_warp=True)
+        psi = _maximum(lambda psi: _log_joint(psi, D, r), len(D), len(r), has_warp=True)
         log_c, theta = float(psi[-1]), psi[:-1]
         y = warp(r, log_c)
     else:
         log_c, y = HIGHEST, r
-        theta = _maximum(lambda theta: log_posterior(theta, D, y), len(D), has_warp=False)
+        theta = _maximum(lambda theta: log_posterior(theta, D, y), len(D), len(y), has_warp=False)
     return Fit(log_c, theta, draw(theta, D, y, n_draws, rng))
 
 
@@ -68,7 +69,7 @@ def fit_plain(X: Array, y: Array, groups: Array, rng: np.random.Generator) -> Ar
     if len(y) > _MAX_FIT:
         X, y = _subset(X, y, rng)
     D = distances(X, groups)
-    return _maximum(lambda theta: log_posterior(theta, D, y), len(D), has_warp=False)
+    return _maximum(lambda theta: log_posterior(theta, D, y), len(D), len(y), has_warp=False)
 
 
 def _subset(X: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -112,9 +113,12 @@ def _log_joint(psi: Array, D: Array, r: Array) -> tuple[float, Array]:
 
 
 def _maximum(
-    log_density: Callable[[Array], tuple[float, Array]], p: int, *, has_warp: bool
+    log_density: Callable[[Array], tuple[float, Array]], p: int, n: int, *, has_warp: bool
 ) -> Array:
-    """The largest of two local maxima: from the prior's mean, and from short lengths and noise."""
+    """The largest of two local maxima: from the prior's mean, and from short lengths and noise.
+
+    With many points the first steps from the better start tell as much as both to the end.
+    """
     mean, _ = _prior(p)
     short = np.concatenate([mean[:-2] - 1.2, [mean[-2] + 2.0, mean[-1]]])
     bounds = [tuple(b) for b in _bounds(p)]
@@ -127,6 +131,8 @@ def _maximum(
         value, gradient = log_density(psi)
         return -value, -gradient
 
+    if n > _MAX_BOTH:
+        starts = [max(starts, key=lambda start: log_density(start)[0])]
     results = [
         minimize(
             negative,

@@ -115,22 +115,33 @@ def evidence_slopes(theta: Array, D: Array, y: Array) -> tuple[float, Array, Arr
     value = -0.5 * y @ alpha - np.sum(np.log(np.diag(L)))
     # d value / d K, so that the gradient is a sum over the elements of dK / d theta.
     W = 0.5 * (np.outer(alpha, alpha) - _inverse(L))
-    slope = (W * (signal * 5.0 / 3.0) * (1.0 + s) * decay).ravel()
-    lengths = (D.reshape(len(D), -1) @ slope) * np.exp(-2.0 * theta[:-2])
     trace = np.trace(W)
-    by_signal = np.sum(W * K) + _JITTER * signal * trace
+    by_signal = np.vdot(W, K) + _JITTER * signal * trace
+    slope = W
+    slope *= s + 1.0
+    slope *= decay
+    lengths = (D.reshape(len(D), -1) @ slope.ravel()) * np.exp(-2.0 * theta[:-2])
+    lengths *= signal * 5.0 / 3.0
     return float(value), np.concatenate([lengths, [noise * trace, by_signal]]), -alpha
 
 
 def _kernel(theta: Array, D: Array) -> tuple[Array, Array, Array]:
     """Covariance (n, n) without noise, with the scaled distance s (n, n) and exp(-s)."""
-    s = np.exp(-2.0 * theta[:-2]) @ D.reshape(len(D), -1)
-    s = np.sqrt(5.0 * s).reshape(D.shape[1:])
+    s = (5.0 * np.exp(-2.0 * theta[:-2])) @ D.reshape(len(D), -1)
+    s = np.sqrt(s, out=s).reshape(D.shape[1:])
     decay = np.exp(-s)
-    return np.exp(theta[-1]) * (1.0 + s + s * s / 3.0) * decay, s, decay
+    K = s / 3.0
+    K += 1.0
+    K *= s
+    K += 1.0
+    K *= decay
+    K *= np.exp(theta[-1])
+    return K, s, decay
 
 
 def _inverse(L: Array) -> Array:
     """Inverse (n, n) of L L^T."""
     lower, _ = dpotri(L, lower=1)
-    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
+    inverse = np.tril(lower)
+    inverse += np.tril(lower, -1).T
+    return np.asarray(inverse)

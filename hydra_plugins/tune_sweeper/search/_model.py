@@ -18,7 +18,8 @@ from ._warp import Scale, relative, warp
 
 Array = np.ndarray
 
-_MOST_DRAWS = 8  # of the hyperparameters
+_MOST_DRAWS = 8  # of the hyperparameters; fewer when there are many points, as they differ less
+_DRAWS_TIMES_POINTS = 400
 _MOST_POINTS = 1000  # the better half of these are the best; the rest are drawn
 _DONE, _FAILED = 1.0, -1.0  # what the process of success learns
 _FAR = 0.5  # what it expects far from all trials: rather success
@@ -89,7 +90,7 @@ def make_model(data: Data, *, acquisition: str, rng: np.random.Generator) -> Mod
     r = relative(data.scores)
     kept = _subset(r, rng)
     X, r = data.F[kept], r[kept]
-    n_draws = int(np.clip(1200 // len(r), 1, _MOST_DRAWS))
+    n_draws = int(np.clip(_DRAWS_TIMES_POINTS // len(r), 1, _MOST_DRAWS))
     found = fit(X, r, data.groups, n_draws=n_draws, rng=rng)
     y = warp(r, found.log_c)
     told = [_gp.condition(X, y, theta, data.groups) for theta in found.draws]

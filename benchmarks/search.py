@@ -32,7 +32,8 @@ def main() -> None:
     _run(args, "ours" if args.stored else ",".join(methods))
     result = {
         "date": str(date.today()),
-        "command": " ".join(["benchmarks/search.py", *sys.argv[1:]]),
+        "command": " ".join(["benchmarks/search.py", *(Path(a).name for a in sys.argv[1:])]),
+        "commit": args.commit,
         "machine": platform.machine(),
         "versions": _versions(),
         "batch": args.batch,
@@ -48,10 +49,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", default=",".join(PEERS))
     parser.add_argument("--seeds", default="0-4")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--commit", default=_commit(), help="of ours, when its results are stored")
     parser.add_argument("--raw", type=Path, default=Path("search-raw.jsonl"))
     parser.add_argument("--stored", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=RESULTS / "search.json")
     return parser.parse_args()
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def _run(args: argparse.Namespace, methods: str) -> None:

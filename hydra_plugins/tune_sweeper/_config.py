@@ -99,7 +99,9 @@ class BayesConf(SweeperConf):
 
     strategy: str = f"{_SEARCH}._bayes:Bayes"
     name: str = "bayes"
-    n_initial: int | None = None  # space-filling trials first; null: 2 + the dimension, at most 10
+    n_initial: int | None = None  # trials before the model's; null: 2 + the dimension, at most 5
+    acquisition: str = "logei"  # logei | ucb; the former wins on most tasks of docs/bayes.md
+    warm_start: list[str] = field(default_factory=list)  # folders of earlier sweeps that count too
 
 
 @dataclass

@@ -195,6 +195,7 @@ def _interval_item(app: App, override: Override, base: DictConfig) -> Item:
             is_integer=is_integer,
             step=tags.step,
             is_frozen=is_frozen,
+            prior=_believed_number(typed, tags),
         )
     except ValueError as error:
         is_natural = tags.scale is None and "scale" in str(error)
@@ -239,15 +240,17 @@ class _Tags:
     is_integer: bool | None = None
     is_frozen: bool | None = None
     step: float | None = None
+    prior: str | None = None
 
     @classmethod
     def read(cls, typed: str, sweep: Sweep) -> "_Tags":
         tags = {str(tag) for tag in sweep.tags}
         steps = [tag for tag in tags if tag.startswith("step:")]
-        for tag in tags - {*_TAGS, *steps}:
+        priors = [tag for tag in tags if tag.startswith("prior:")]
+        for tag in tags - {*_TAGS, *steps, *priors}:
             raise UsageError(
                 f"{typed}: tag {tag!r} is unknown{nearest(tag, _TAGS)}"
-                f" (known: {', '.join(_TAGS)}, step:<number>)"
+                f" (known: {', '.join(_TAGS)}, step:<number>, prior:<value>)"
             )
         return cls(
             scale=_only(typed, tags, SCALES),
@@ -258,6 +261,7 @@ class _Tags:
                 _only(typed, tags, ("frozen", "mutable"))
             ],
             step=_step(typed, steps),
+            prior=_prior(typed, priors),
         )
 
 
@@ -273,6 +277,32 @@ def _step(typed: str, steps: Sequence[str]) -> float | None:
         return float(steps[0].removeprefix("step:")) if steps else None
     except ValueError as error:
         raise UsageError(f"{typed}: {steps[0]!r} needs a number, for instance step:8") from error
+
+
+def _prior(typed: str, priors: Sequence[str]) -> str | None:
+    if len(priors) > 1:
+        raise UsageError(f"{typed}: {' and '.join(sorted(priors))} exclude each other")
+    return priors[0].removeprefix("prior:").strip() if priors else None
+
+
+def _believed_number(typed: str, tags: _Tags) -> float | None:
+    try:
+        return None if tags.prior is None else float(tags.prior)
+    except ValueError as error:
+        raise UsageError(
+            f"{typed}: 'prior:{tags.prior}' needs a number, for instance prior:3e-3"
+        ) from error
+
+
+def _believed_choice(typed: str, tags: _Tags, values: Sequence[Any], texts: Sequence[str]) -> Any:
+    if tags.prior is None:
+        return None
+    if tags.prior not in texts:
+        raise UsageError(
+            f"{typed}: 'prior:{tags.prior}' names none of the choices{nearest(tags.prior, texts)}"
+            f" ({', '.join(texts)})"
+        )
+    return values[texts.index(tags.prior)]
 
 
 def _is_frozen(typed: str, tags: _Tags, knob: Knob | None) -> bool | None:
@@ -298,7 +328,8 @@ def _choice_item(app: App, override: Override) -> Item:
         raise UsageError(f"{typed}: scale, type and step are tags of interval(...) alone")
     is_ordered = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     knob = app.knobs.get(name)
-    parameter = Choice(name, values, is_ordered, _is_frozen(typed, tags, knob))
+    believed = _believed_choice(typed, tags, values, texts)
+    parameter = Choice(name, values, is_ordered, _is_frozen(typed, tags, knob), believed)
     if knob is not None:
         _knobs.check(typed, parameter, knob)
     by_value = {canonical(v): text for v, text in zip(values, texts, strict=True)}

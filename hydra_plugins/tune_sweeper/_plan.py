@@ -10,7 +10,7 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from . import _search, _settings
+from . import _earlier, _search, _settings
 from ._app import App, fingerprint_of, has_key, value_of
 from ._config import SweeperConf
 from ._errors import UsageError, nearest
@@ -56,6 +56,9 @@ class Plan:
         }
         try:
             offered["initial"] = self._initial()
+            if "warm_start" in offered:
+                folders = offered["warm_start"]
+                offered["warm_start"] = _earlier.load(folders, self.space, self.objective)
             return cls(self.space, **{k: v for k, v in offered.items() if k in accepted})  # type: ignore[no-any-return]
         except ValueError as error:
             how = "settings are typed as hydra.sweeper.<name>=<value>"

@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from search_cases import law
 
-from hydra_plugins.tune_sweeper.search._acquisition import log_expected_improvement, log_h
+from hydra_plugins.tune_sweeper.search._acquisition import (
+    log_expected_improvement,
+    log_h,
+    upper_confidence,
+)
 
 
 @pytest.mark.parametrize("mean", [-1.0, 0.0, 0.7, 2.0])
@@ -76,3 +80,11 @@ def test_expected_improvement_scales_with_the_scores(
     other = log_expected_improvement(factor * m, factor * s, factor * best)
 
     assert other[0] == pytest.approx(one + np.log(factor), rel=1e-6, abs=1e-6)
+
+
+def test_upper_confidence_weighs_mean_and_doubt() -> None:
+    """Two standard deviations count as much as the mean; a lower mean is better."""
+    mean, sd = np.array([0.0, 1.0, 0.0]), np.array([1.0, 1.0, 2.0])
+    value = upper_confidence(mean, sd)
+
+    assert value == pytest.approx([2.0, 1.0, 4.0])

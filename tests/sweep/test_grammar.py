@@ -167,3 +167,32 @@ def test_record_describes_the_space(run: Run, tmp_path: Path) -> None:
     assert header["space"]["parameters"]["x"]["high"] == 1.0
     assert isinstance(header["seed"], int)
     assert {"python", "hydra-core", "hydra-tune"} <= set(header["versions"])
+
+
+def test_prior_tag_is_tried_first(run: Run, tmp_path: Path) -> None:
+    """What the user believes in, of numbers and of choices."""
+    run(
+        APP,
+        "-m",
+        "hydra/sweeper=bayes",
+        "hydra.sweeper.n_trials=2",
+        "x=tag(prior:0.125,interval(0.1,0.9))",
+        "text=tag(prior:b,choice(a,b,c))",
+    )
+    values = values_of(tmp_path / "outputs" / "bayes-1")
+
+    assert {"x": 0.125, "text": "b"} in values
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("x=tag(prior:7,interval(0.1,0.9))", "prior=7 must lie between 0.1 and 0.9"),
+        ("x=tag(prior:low,interval(0.1,0.9))", "'prior:low' needs a number"),
+        ("text=tag(prior:d,choice(a,b,c))", "'prior:d' names none of the choices"),
+        ("x=tag(prior:0.2,prior:0.3,interval(0.1,0.9))", "exclude each other"),
+    ],
+)
+def test_wrong_prior_is_refused(run: Run, override: str, told: str) -> None:
+    """In one sentence, before anything runs."""
+    assert told in run(APP, "-m", "hydra/sweeper=bayes", override, check=False).stderr

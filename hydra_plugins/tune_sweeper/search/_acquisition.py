@@ -7,11 +7,13 @@ from scipy.special import erfcx, log_ndtr
 
 Array = np.ndarray
 
+ACQUISITIONS = ("logei", "ucb")
+_KAPPA = 2.0  # standard deviations of optimism in UCB
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _HALF_LOG_HALF_PI = 0.5 * math.log(0.5 * math.pi)
 
 
-def log_expected_improvement(mean: Array, sd: Array, best: float) -> Array:
+def log_expected_improvement(mean: Array, sd: Array, best: float | Array) -> Array:
     """log E[max(best - f, 0)] for f ~ N(mean, sd^2), elementwise; smaller f is better."""
     return np.asarray(log_h((best - mean) / sd) + np.log(sd))
 
@@ -38,3 +40,12 @@ def _log1mexp(log_r: Array, z: Array) -> Array:
     safe = np.minimum(log_r, -1e-12)
     exact = np.log(-np.expm1(safe))
     return np.asarray(np.where(z < -1e4, -2.0 * np.log(np.abs(z)), exact))
+
+
+def upper_confidence(mean: Array, sd: Array) -> Array:
+    """How good f may well be, larger is better: its mean less two standard deviations, negated.
+
+    Srinivas et al., "Gaussian process optimization in the bandit setting" (ICML 2010), with a
+    constant in the place of its growing beta.
+    """
+    return np.asarray(_KAPPA * sd - mean)

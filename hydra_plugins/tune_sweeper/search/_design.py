@@ -12,6 +12,7 @@ from ._space import Space, canonical
 SAMPLERS = ("sobol", "iid")
 # A discrete space can run out of new configurations: so many misses in a row end the sequence.
 _MAX_MISSES = 2000
+_INNER = 0.75  # corners tell little of the rest
 
 
 class Design:
@@ -19,7 +20,8 @@ class Design:
 
     `sobol` is a scrambled Sobol sequence (Owen, "Scrambling Sobol' and Niederreiter-Xing points",
     J. Complexity 14, 1998, as scipy does it), `iid` draws independently. The k-th configuration
-    depends on the seed and k alone; none comes twice, and none that `where` forbids.
+    depends on the seed and k alone; none comes twice, and none that `where` forbids. The first
+    `n_inner` points come from the inner three quarters of each range.
 
     Raises:
         ValueError: an unknown sampler.
@@ -32,6 +34,7 @@ class Design:
         seed: int,
         initial: Sequence[Mapping[str, Any]] = (),
         sampler: str = "sobol",
+        n_inner: int = 0,
     ) -> None:
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler={sampler!r} is unknown: one of {', '.join(SAMPLERS)}")
@@ -39,6 +42,7 @@ class Design:
         self._seed = seed
         self._initial = list(initial)
         self._engine = qmc.Sobol(len(space), rng=seed) if sampler == "sobol" else None
+        self._n_inner = n_inner
         self._n_drawn = 0
         self._seen: set[str] = set()
         self._is_over = False
@@ -46,6 +50,10 @@ class Design:
     def skip(self, values: Mapping[str, Any]) -> None:
         """A configuration that must not come (again)."""
         self._seen.add(canonical(values))
+
+    def skip_canonical(self, text: str) -> None:
+        """The same for a configuration's canonical text."""
+        self._seen.add(text)
 
     def next(self) -> dict[str, Any] | None:
         """The next new configuration; None, for ever, when the space seems to have no more."""
@@ -73,4 +81,5 @@ class Design:
             u = np.random.default_rng([self._seed, self._n_drawn]).random(len(self._space))
         else:
             u = self._engine.random(1)[0]
-        return self._space.from_unit([float(x) for x in u])
+        reach = _INNER if self._n_drawn <= self._n_inner else 1.0
+        return self._space.from_unit([0.5 + reach * (float(x) - 0.5) for x in u])

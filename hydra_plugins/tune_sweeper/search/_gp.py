@@ -8,24 +8,15 @@
 Rasmussen and Williams, "Gaussian processes for machine learning" (2006), chapters 2 and 5.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.optimize import minimize
+from scipy.linalg.lapack import dpotri
 
 Array = np.ndarray
 
-# Log-normal priors. Length scales grow with the square root of the dimension, or the model of a
-# high-dimensional space is all local: Hvarfner, Hellsten and Nardi, "Vanilla Bayesian optimization
-# performs great in high dimensions" (ICML 2024), equation 6.
-_LENGTH_MEAN, _LENGTH_SD = math.sqrt(2) - 1.5, 1.0
-_NOISE_MEAN, _NOISE_SD = math.log(3e-3), 2.0
-_SIGNAL_MEAN, _SIGNAL_SD = 0.0, 0.7
-_BOUNDS_LENGTH, _BOUNDS_NOISE, _BOUNDS_SIGNAL = (-4.0, 4.5), (math.log(1e-6), 1.0), (-3.0, 3.0)
 _JITTER = 1e-9
-_MAX_FIT = 200  # more points hardly move the hyperparameters, and each costs cubically
 
 
 @dataclass(frozen=True)
@@ -41,16 +32,20 @@ class Posterior:
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Mean (m,) and standard deviation (m,) of the function itself, without noise, at x."""
         k = self.covariance(x)
-        v = solve_triangular(self.L, k.T, lower=True)
-        variance = np.exp(self.theta[-1]) - np.sum(v * v, axis=0)
+        v = solve_triangular(self.L, k.T, lower=True, overwrite_b=False, check_finite=False)
+        variance = np.exp(self.theta[-1]) - np.einsum("ij,ij->j", v, v)
         return k @ self.alpha, np.sqrt(np.maximum(variance, 1e-12))
+
+    def means(self) -> Array:
+        """Mean (n,) at the observed points: what of y is not noise."""
+        return np.asarray(self._targets() - _noise(self.theta) * self.alpha)
 
     def covariance(self, x: Array) -> Array:
         """Prior covariance (m, n) between x and the observed points."""
         scale = np.exp(-self.theta[self.groups])
-        return np.asarray(
-            np.exp(self.theta[-1]) * matern52(_square_distances(x * scale, self.X * scale))
-        )
+        k = matern52(_square_distances(x * scale, self.X * scale))
+        k *= np.exp(self.theta[-1])
+        return k
 
     def with_points(self, x: Array, y: Array) -> "Posterior":
         """The same process with further observations."""
@@ -63,14 +58,19 @@ class Posterior:
 
 def matern52(r2: Array) -> Array:
     """Matern kernel of smoothness 5/2 at the squared scaled distance r2 (equation 4.17)."""
-    s = np.sqrt(5.0 * r2)
-    return np.asarray((1.0 + s + s * s / 3.0) * np.exp(-s))
+    s2 = 5.0 * r2
+    s = np.sqrt(s2)
+    s2 /= 3.0
+    s2 += s
+    s2 += 1.0
+    s2 *= np.exp(-s, out=s)
+    return np.asarray(s2)
 
 
 def _square_distances(a: Array, b: Array) -> Array:
-    cross = a @ b.T
     squares = np.sum(a * a, axis=1)[:, None] + np.sum(b * b, axis=1)[None, :]
-    return np.asarray(np.maximum(squares - 2.0 * cross, 0.0))
+    squares -= 2.0 * (a @ b.T)
+    return np.asarray(np.maximum(squares, 0.0, out=squares))
 
 
 def distances(X: Array, groups: Array) -> Array:
@@ -86,68 +86,62 @@ def condition(X: Array, y: Array, theta: Array, groups: Array) -> Posterior:
     """The process with hyperparameters theta after seeing y at X (algorithm 2.1)."""
     scale = np.exp(-theta[groups])
     K = np.exp(theta[-1]) * matern52(_square_distances(X * scale, X * scale))
-    L = cholesky(K + _noise(theta) * np.eye(len(X)), lower=True)
-    return Posterior(X, theta, groups, L, cho_solve((L, True), y))
+    K[np.diag_indices(len(X))] = np.exp(theta[-1]) + _noise(theta)
+    L = cholesky(K, lower=True, overwrite_a=True, check_finite=False)
+    return Posterior(X, theta, groups, L, cho_solve((L, True), y, check_finite=False))
 
 
 def _noise(theta: Array) -> float:
     return float(np.exp(theta[-2]) + _JITTER * np.exp(theta[-1]))
 
 
-def log_posterior(theta: Array, D: Array, y: Array) -> tuple[float, Array]:
-    """Log of likelihood times prior, up to a constant, and its gradient (p + 2,) (equation 5.9)."""
-    signal, inverse_squares = np.exp(theta[-1]), np.exp(-2.0 * theta[:-2])
-    s = np.sqrt(5.0 * np.tensordot(inverse_squares, D, axes=1))
-    decay = np.exp(-s)
-    K = signal * (1.0 + s + s * s / 3.0) * decay
-    L = cholesky(K + _noise(theta) * np.eye(len(y)), lower=True)
-    alpha = cho_solve((L, True), y)
+def log_evidence(theta: Array, D: Array, y: Array) -> float:
+    """Log marginal likelihood up to a constant (equation 5.8)."""
+    K, _, _ = _kernel(theta, D)
+    K[np.diag_indices(len(y))] += _noise(theta)
+    L = cholesky(K, lower=True, overwrite_a=True, check_finite=False)
+    z = solve_triangular(L, y, lower=True, check_finite=False)
+    return float(-0.5 * z @ z - np.sum(np.log(np.diag(L))))
+
+
+def evidence_slopes(theta: Array, D: Array, y: Array) -> tuple[float, Array, Array]:
+    """Log marginal likelihood, its gradient (p + 2,) by theta and (n,) by y (equation 5.9)."""
+    K, s, decay = _kernel(theta, D)
+    signal, noise = np.exp(theta[-1]), np.exp(theta[-2])
+    M = K.copy()
+    M[np.diag_indices(len(y))] += _noise(theta)
+    L = cholesky(M, lower=True, overwrite_a=True, check_finite=False)
+    alpha = cho_solve((L, True), y, check_finite=False)
     value = -0.5 * y @ alpha - np.sum(np.log(np.diag(L)))
     # d value / d K, so that the gradient is a sum over the elements of dK / d theta.
-    W = 0.5 * (np.outer(alpha, alpha) - cho_solve((L, True), np.eye(len(y))))
-    slope = W * (signal * 5.0 / 3.0) * (1.0 + s) * decay
-    lengths = np.tensordot(D, slope, axes=([1, 2], [0, 1])) * inverse_squares
-    noise = np.exp(theta[-2]) * np.trace(W)
-    signal_gradient = np.sum(W * K) + _JITTER * signal * np.trace(W)
-    gradient = np.concatenate([lengths, [noise, signal_gradient]])
-    mean, sd = _prior(len(theta) - 2)
-    z = (theta - mean) / sd
-    return float(value - 0.5 * z @ z), gradient - z / sd
+    W = 0.5 * (np.outer(alpha, alpha) - _inverse(L))
+    trace = np.trace(W)
+    by_signal = np.vdot(W, K) + _JITTER * signal * trace
+    slope = W
+    slope *= s + 1.0
+    slope *= decay
+    lengths = (D.reshape(len(D), -1) @ slope.ravel()) * np.exp(-2.0 * theta[:-2])
+    lengths *= signal * 5.0 / 3.0
+    return float(value), np.concatenate([lengths, [noise * trace, by_signal]]), -alpha
 
 
-def _prior(n_parameters: int) -> tuple[Array, Array]:
-    length = _LENGTH_MEAN + 0.5 * math.log(n_parameters)
-    mean = np.array([length] * n_parameters + [_NOISE_MEAN, _SIGNAL_MEAN])
-    sd = np.array([_LENGTH_SD] * n_parameters + [_NOISE_SD, _SIGNAL_SD])
-    return mean, sd
+def _kernel(theta: Array, D: Array) -> tuple[Array, Array, Array]:
+    """Covariance (n, n) without noise, with the scaled distance s (n, n) and exp(-s)."""
+    s = (5.0 * np.exp(-2.0 * theta[:-2])) @ D.reshape(len(D), -1)
+    s = np.sqrt(s, out=s).reshape(D.shape[1:])
+    decay = np.exp(-s)
+    K = s / 3.0
+    K += 1.0
+    K *= s
+    K += 1.0
+    K *= decay
+    K *= np.exp(theta[-1])
+    return K, s, decay
 
 
-def fit(X: Array, y: Array, groups: Array, rng: np.random.Generator) -> Array:
-    """The hyperparameters (p + 2,) of highest posterior density, from two starts.
-
-    Beyond 200 points the best half and a random half of 200 decide.
-    """
-    if len(y) > _MAX_FIT:
-        X, y = _subset(X, y, rng)
-    D = distances(X, groups)
-    p = len(D)
-    bounds = [_BOUNDS_LENGTH] * p + [_BOUNDS_NOISE, _BOUNDS_SIGNAL]
-    mean, _ = _prior(p)
-    short = np.concatenate([mean[:-2] - 1.2, [mean[-2] + 2.0, mean[-1]]])
-    results = [
-        minimize(_negative, start, args=(D, y), jac=True, method="L-BFGS-B", bounds=bounds)
-        for start in (mean, short)
-    ]
-    return np.asarray(min(results, key=lambda r: float(r.fun)).x)
-
-
-def _negative(theta: Array, D: Array, y: Array) -> tuple[float, Array]:
-    value, gradient = log_posterior(theta, D, y)
-    return -value, -gradient
-
-
-def _subset(X: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    order = np.argsort(y, kind="stable")
-    rest = rng.permutation(order[_MAX_FIT // 2 :])[: _MAX_FIT // 2]
-    chosen = np.sort(np.concatenate([order[: _MAX_FIT // 2], rest]))
-    return X[chosen], y[chosen]
+def _inverse(L: Array) -> Array:
+    """Inverse (n, n) of L L^T."""
+    lower, _ = dpotri(L, lower=1)
+    inverse = np.tril(lower)
+    inverse += np.tril(lower, -1).T
+    return np.asarray(inverse)

@@ -25,6 +25,11 @@ class Parameter(Protocol):
     @property
     def is_frozen(self) -> bool | None: ...
     @property
+    def prior(self) -> Value | None:
+        """Where the user believes the optimum, None when he said nothing."""
+        ...
+
+    @property
     def n_values(self) -> int | None:
         """Number of distinct values, None for a continuous parameter."""
         ...
@@ -57,11 +62,16 @@ class Interval:
     is_integer: bool = False
     step: float | None = None
     is_frozen: bool | None = None  # None: nobody said
+    prior: float | None = None  # where the user believes the optimum
 
     def __post_init__(self) -> None:
         _check_bounds(self)
         _check_scale(self)
         _check_step(self)
+        if self.prior is not None and not self.low <= self.prior <= self.high:
+            raise ValueError(
+                f"prior={self.prior:g} must lie between {self.low:g} and {self.high:g}"
+            )
 
     @property
     def n_values(self) -> int | None:
@@ -201,10 +211,13 @@ class Choice:
     choices: tuple[Value, ...]
     is_ordered: bool = False
     is_frozen: bool | None = None
+    prior: Value | None = None  # the choice that the user believes in
 
     def __post_init__(self) -> None:
         if not self.choices:
             raise ValueError("there is no value to choose from")
+        if self.prior is not None and not self.contains(self.prior):
+            raise ValueError(f"prior={self.prior!r} is none of the choices")
         keys = [canonical(c) for c in self.choices]
         twice = next(
             (c for c, k in zip(self.choices, keys, strict=True) if keys.count(k) > 1), self

@@ -312,6 +312,10 @@ class SlurmLauncher(ThreadedLauncher):
 
     def __init__(self, launcher: Launcher, around: Around) -> None:
         super().__init__(launcher, around)
+        import submitit  # noqa: F401 (it sets the level of its logger when it is imported)
+
+        # It warns at each look that there is no accounting, which is no fault here.
+        logging.getLogger("submitit").setLevel(logging.ERROR)
         self._queue = Queue(f"{around.sweep_folder.name}-{os.getpid()}")
 
     def kill(self) -> None:

@@ -1,13 +1,19 @@
 """SLURM's queue by the names of its jobs: squeue and scancel, no accounting. Knows no Hydra."""
 
+import itertools
 import logging
 import subprocess
 import time
 from collections.abc import Collection
 
 LOOK_EVERY_S = 3.0
-_SUBMIT_S = 30.0  # sbatch may take as long until squeue knows a job
-_TIMEOUT_S = 20.0  # of one call, on a busy controller
+_SUBMIT_S = 60.0  # sbatch may take as long on a busy controller
+_TIMEOUT_S = 20.0  # of one call
+# The others are over, as the controller still remembers for a while.
+_ACTIVE = {
+    *("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING"),
+    *("REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "STAGE_OUT"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -17,15 +23,17 @@ class Queue:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._began: dict[int, float] = {}  # monotonic, of jobs that squeue has not shown yet
-        self._seen: set[int] = set()
+        self._submissions = itertools.count()
+        self._names: dict[int, str] = {}  # of the latest submission of each job
+        self._began: dict[int, float] = {}  # monotonic
+        self._seen: set[str] = set()
         self._last_look = 0.0
 
     def name_of(self, number: int) -> str:
-        """The name under which a job is submitted; a new submission under the same one is new."""
+        """The name under which a job is submitted now; no two submissions share one."""
         self._began[number] = time.monotonic()
-        self._seen.discard(number)
-        return f"{self._prefix}-{number}"
+        self._names[number] = f"{self._prefix}-{number}-{next(self._submissions)}"
+        return self._names[number]
 
     def gone(self, numbers: Collection[int]) -> list[int]:
         """Those of the jobs that were in the queue and are no longer, or never came."""
@@ -33,35 +41,38 @@ class Queue:
         if not numbers or now - self._last_look < LOOK_EVERY_S:
             return []
         self._last_look = now
-        there = self._there()
-        if there is None:  # the controller does not answer: it says nothing about the jobs
+        states = _states()
+        if states is None:  # the controller does not answer: it says nothing about the jobs
             return []
-        gone = [n for n in numbers if n not in there and self._was_submitted(n, now)]
-        self._seen |= there
-        return gone
+        self._seen |= states.keys()
+        return [n for n in numbers if n in self._names and self._is_gone(n, states, now)]
 
     def signal(self, name: str) -> None:
-        """Sends a signal to the jobs that run."""
-        for number in sorted(self._there() or ()):
-            _call(["scancel", f"--signal={name}", "--full", f"--name={self._prefix}-{number}"])
+        """Sends a signal to what the jobs run, not to the scripts round it."""
+        self._cancel(f"--signal={name}")
 
     def cancel(self) -> None:
         """Takes all jobs out of the queue."""
-        for number in sorted(self._there() or ()):
-            _call(["scancel", f"--name={self._prefix}-{number}"])
+        self._cancel()
 
-    def _was_submitted(self, number: int, now: float) -> bool:
-        return number in self._seen or now - self._began.get(number, now) > _SUBMIT_S
+    def _is_gone(self, number: int, states: dict[str, str], now: float) -> bool:
+        name = self._names[number]
+        was_submitted = name in self._seen or now - self._began[number] > _SUBMIT_S
+        return was_submitted and states.get(name) not in _ACTIVE
 
-    def _there(self) -> set[int] | None:
-        """Numbers of the jobs that SLURM has; None when it does not answer."""
-        answer = _call(["squeue", "--me", "--noheader", "--format=%j %T"])
-        if answer is None:
-            return None
-        rows = [line.split() for line in answer.splitlines()]
-        names = [row[0] for row in rows if len(row) == 2 and row[1] != "COMPLETING"]
-        ours = (name.removeprefix(f"{self._prefix}-") for name in names)
-        return {int(number) for number in ours if number.isdecimal()}
+    def _cancel(self, *options: str) -> None:
+        for name, state in (_states() or {}).items():
+            if name in self._names.values() and state in _ACTIVE:
+                _call(["scancel", *options, f"--name={name}"])
+
+
+def _states() -> dict[str, str] | None:
+    """States of this user's jobs by name; None when SLURM does not answer."""
+    answer = _call(["squeue", "--me", "--noheader", "--states=all", "--format=%j %T"])
+    if answer is None:
+        return None
+    rows = (line.rsplit(maxsplit=1) for line in answer.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
 def _call(words: list[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""The pool of workers: real processes, and everything that may happen to them."""
+"""The pools of workers: real processes, and everything that may happen to them."""
 
 import os
 import pickle
@@ -33,11 +33,25 @@ def make_pool(**changes: Any) -> Pool:
 
 
 @pytest.fixture
-def pool() -> Iterator[Pool]:
+def local_pool() -> Iterator[Pool]:
     """Two slots."""
     pool = make_pool()
     yield pool
     pool.close()
+
+
+@pytest.fixture(params=["workers", "ray_workers"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Two slots, on this machine or on a cluster."""
+    if request.param == "workers":
+        yield request.getfixturevalue("local_pool")
+        return
+    pool = request.getfixturevalue("ray_pool")  # it survives whatever a test does to it
+    yield pool
+    for number in range(10):
+        pool.signal(number, signal.SIGKILL)
+    while pool.n_running:
+        pool.wait(SOON_S)
 
 
 def result(pool: Pool, name: str, argument: Any = None) -> Any:
@@ -77,10 +91,11 @@ def test_answers_come_back_to_their_numbers(pool: Pool) -> None:
 
 def test_warm_worker_takes_the_next_job(pool: Pool) -> None:
     """The same process, as long as its jobs end cleanly."""
+    before = result(pool, "calls")
     pids = {result(pool, "pid") for _ in range(5)}
 
     assert len(pids) == 1
-    assert result(pool, "calls") == 6
+    assert result(pool, "calls") == before + 6
 
 
 def test_unclean_job_costs_its_process(pool: Pool) -> None:
@@ -101,11 +116,11 @@ def test_worker_is_renewed_after_a_number_of_jobs() -> None:
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
 
 
-def test_all_workers_are_forked_from_one_server(pool: Pool) -> None:
+def test_all_workers_are_forked_from_one_server(local_pool: Pool) -> None:
     """Which is a process of its own, not the driver."""
-    pool.submit(0, order("parent"))
-    pool.submit(1, order("parent"))
-    ended = [*pool.wait(SOON_S), *pool.wait(SOON_S)] if pool.n_running else []
+    local_pool.submit(0, order("parent"))
+    local_pool.submit(1, order("parent"))
+    ended = [*local_pool.wait(SOON_S), *local_pool.wait(SOON_S)] if local_pool.n_running else []
     parents = {pickle.loads(e.answer or b"") for e in ended}
 
     assert len(parents) == 1 and os.getpid() not in parents
@@ -233,13 +248,13 @@ def test_lost_server_costs_the_running_jobs(pool: Pool) -> None:
     assert result(pool, "parent") != server
 
 
-def test_hundred_deaths_leave_nothing_behind(pool: Pool) -> None:
+def test_hundred_deaths_leave_nothing_behind(local_pool: Pool) -> None:
     """Descriptors and processes stay as they were."""
-    result(pool, "echo")
+    result(local_pool, "echo")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(100):
-        assert result(pool, "exit", 1) == Ended(0, None, "left its process with exit code 1")
-    result(pool, "echo")
+        assert result(local_pool, "exit", 1) == Ended(0, None, "left its process with exit code 1")
+    result(local_pool, "echo")
 
     assert len(os.listdir("/proc/self/fd")) == before
 

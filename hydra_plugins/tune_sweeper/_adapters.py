@@ -62,7 +62,7 @@ def make_launcher(context: HydraContext, task: TaskFunction, config: DictConfig)
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
         )
-    except InstantiationException as error:
+    except (InstantiationException, ValueError) as error:  # Hydra 1.4 lets the cause through
         cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
         raise UsageError(str(cause).split("\n")[0]) from error
 

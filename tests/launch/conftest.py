@@ -40,9 +40,10 @@ def make_ray_pool(ray_cluster: None) -> Callable[..., Any]:
 def ray_pool(make_ray_pool: Callable[..., Any]) -> Iterator[Any]:
     """Two actors, both there."""
     pool = make_ray_pool()
-    for number in (0, 1):
-        pool.submit(number, order("sleep", 0.2))
-    while pool.n_running:
-        pool.wait(60)
+    while len(pool._idle) < 2:
+        for number in (0, 1):
+            pool.submit(number, order("sleep", 0.2))
+        while pool.n_running:
+            pool.wait(60)
     yield pool
     pool.close()

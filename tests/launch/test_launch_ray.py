@@ -40,6 +40,16 @@ def wait(pool: Any) -> Ended:
     return one  # type: ignore[no-any-return]
 
 
+def begin(pool: Any, name: str, argument: Any = None) -> int:
+    """A job that runs; gives back the process of its actor."""
+    pool.submit(1, order(name, argument))
+    while pool.waiting:
+        pool.wait(SOON_S)
+    wait_until(lambda: processes("ray::SlotActor.run"))
+    (actor,) = processes("ray::SlotActor.run")
+    return actor
+
+
 def wait_until(holds: Callable[[], Any], seconds: float = SOON_S) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -66,27 +76,31 @@ def processes(text: str) -> list[int]:
 # Jobs and their actors
 
 
-def test_killed_actor_costs_its_job(ray_pool: Any) -> None:
+@pytest.fixture
+def own_pool(make_ray_pool: Callable[..., Any]) -> Iterator[Any]:
+    """A pool whose actors may be killed."""
+    pool = make_ray_pool()
+    yield pool
+    pool.close()
+
+
+def test_killed_actor_costs_its_job(own_pool: Any) -> None:
     """Another one comes in its place, and what the job was is gone."""
-    ray_pool.submit(1, order("sleep", 60))
-    wait_until(lambda: processes("ray::SlotActor.run"))
-    (actor,) = processes("ray::SlotActor.run")
-    os.kill(actor, signal.SIGKILL)
-    ended = wait(ray_pool)
+    os.kill(begin(own_pool, "sleep", 60), signal.SIGKILL)
+    ended = wait(own_pool)
 
     assert (ended.number, ended.answer) == (1, None)
     assert re.match(r"its Ray node or process was lost: \w+", ended.loss or "")
-    assert result(ray_pool, "calls") >= 1
+    assert result(own_pool, "echo", 5) == 5
 
 
-def test_children_of_a_job_end_with_its_actor(ray_pool: Any) -> None:
+def test_children_of_a_job_end_with_its_actor(own_pool: Any) -> None:
     """Ray itself would leave them."""
-    ray_pool.submit(1, order("hang_with_child"))
+    actor = begin(own_pool, "hang_with_child")
     mark = "import time; time.sleep(60)"
-    wait_until(lambda: processes(mark) and processes("ray::SlotActor.run"))
-    (actor,) = processes("ray::SlotActor.run")
+    wait_until(lambda: processes(mark))
     os.kill(actor, signal.SIGKILL)
-    wait(ray_pool)
+    wait(own_pool)
 
     wait_until(lambda: not processes(mark), 5.0)
 

@@ -2,11 +2,32 @@
 
 import os
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 from apps import Run, command
+from ray_nodes import Nodes
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One cluster for all tests of this process, which every Ray program in it finds."""
+    with Nodes("6") as nodes:
+        os.environ["RAY_ADDRESS"] = nodes.address
+        yield
+        del os.environ["RAY_ADDRESS"]
+        if "ray" in sys.modules:  # else Ray ends this process when the cluster is gone
+            sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _cluster_where_it_is_needed(request: pytest.FixtureRequest) -> None:
+    """Tests that are parametrised over launchers name theirs."""
+    if "ray_workers" in request.node.name:
+        request.getfixturevalue("ray_cluster")
 
 
 @pytest.fixture

@@ -24,8 +24,27 @@ class WorkersConf:
     jobs_per_worker: int = 100  # then a fresh process: whatever leaks does not leak for ever
 
 
+@dataclass
+class RayWorkersConf:
+    """Warm processes on the nodes of a Ray cluster, each with its own share of a node."""
+
+    _target_: str = "hydra_plugins.tune_launcher._ray.RayWorkersLauncher"
+    # auto: the cluster that RAY_ADDRESS names or that this machine belongs to, else a fresh one of
+    # this machine alone, so that the same command works with and without a cluster; local: always
+    # a fresh one; or host:port.
+    address: str = "auto"
+    cpus_per_job: float = 1  # Ray's own default for what it counts; it does not pin cores
+    gpus_per_job: float | None = None  # 0.5: two jobs share a GPU; null: 1 where there are any
+    # null: what all living nodes have room for. More wait for room; an autoscaler sees them.
+    max_jobs_at_once: int | None = None
+    threads: int | None = None  # of each job; null: as many as it has CPUs
+    preload: list[str] = field(default_factory=list)  # as for workers
+    jobs_per_worker: int = 100  # as for workers
+
+
 def register() -> None:
-    """Makes `hydra/launcher=workers` known to Hydra."""
-    ConfigStore.instance().store(
-        group="hydra/launcher", name="workers", node=WorkersConf, provider="hydra_tune"
-    )
+    """Makes `hydra/launcher=workers` and `ray_workers` known to Hydra."""
+    for name, node in (("workers", WorkersConf), ("ray_workers", RayWorkersConf)):
+        ConfigStore.instance().store(
+            group="hydra/launcher", name=name, node=node, provider="hydra_tune"
+        )

@@ -28,10 +28,13 @@ from . import _worker
 _PR_SET_PDEATHSIG = 1
 
 
-def main(fd: int) -> NoReturn:
+def main(fd: int, *, is_apart: bool) -> NoReturn:
     """Serves the driver at the other end of `fd` until it is gone."""
+    if is_apart and os.fork():
+        os._exit(0)
     # Later than the imports, so that a driver which dies during these takes us with it at once.
-    die_with_parent(signal.SIGKILL)
+    if not is_apart:
+        die_with_parent(signal.SIGKILL)
     driver = Connection(fd)
     try:
         runner = _load(driver.recv_bytes())

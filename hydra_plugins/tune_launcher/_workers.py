@@ -24,7 +24,7 @@ from ._devices import Slot
 from ._server import environment, kill_group
 from ._worker import KEEP
 
-_SERVER = "from hydra_plugins.tune_launcher import _server; _server.main({fd})"
+_SERVER = "from hydra_plugins.tune_launcher import _server; _server.main({fd}, is_apart={is_apart})"
 _CLOSE_S = 5.0  # the server takes milliseconds to end its workers
 
 
@@ -59,7 +59,8 @@ class Pool:
     """Runs jobs in warm processes, at most one per slot.
 
     `make_runner` is a pickled callable that the server calls once, and that gives the callable
-    which runs every job (`_worker.Runner`); `modules` are imported before that.
+    which runs every job (`_worker.Runner`); `modules` are imported before that. A server that is
+    apart is no child of this process, and ends when its connection does.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Pool:
         modules: Sequence[str],
         threads: int,
         jobs_per_worker: int,
+        is_server_apart: bool = False,
     ) -> None:
         plan = {"path": [os.path.abspath(p) for p in sys.path], "modules": list(modules)}
         self._setup = pickle.dumps({**plan, "make_runner": make_runner})
         self._slots = list(slots)
         self._threads = threads
         self._jobs_per_worker = jobs_per_worker
+        self._is_server_apart = is_server_apart
         self._keys = itertools.count()
         self._idle: dict[int, _Worker] = {}  # by slot
         self._busy: dict[int, _Worker] = {}  # by job
@@ -96,7 +99,7 @@ class Pool:
     def start(self) -> None:
         """Starts the server, whose imports may go on while the caller does other things."""
         if self._server is None:
-            self._server = _Server(self._setup, self._threads)
+            self._server = _Server(self._setup, self._threads, is_apart=self._is_server_apart)
 
     def submit(self, number: int, message: bytes) -> str:
         """Runs a job in a free slot; gives back the slot's label.
@@ -245,12 +248,12 @@ class Pool:
 class _Server:
     """The driver's end of the fork server."""
 
-    def __init__(self, setup: bytes, threads: int) -> None:
+    def __init__(self, setup: bytes, threads: int, *, is_apart: bool) -> None:
         ours, theirs = socket.socketpair()
         self.connection = Connection(ours.detach())
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _SERVER.format(fd=theirs.fileno())],
+                [sys.executable, "-c", _SERVER.format(fd=theirs.fileno(), is_apart=is_apart)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a terminal's Ctrl-C is for the driver alone

@@ -64,7 +64,7 @@ def make_launcher(context: HydraContext, task: TaskFunction, config: DictConfig)
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
         )
-    except InstantiationException as error:
+    except (InstantiationException, ValueError) as error:  # Hydra 1.4 lets the cause through
         cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
         raise UsageError(str(cause).split("\n")[0]) from error
 
@@ -158,6 +158,7 @@ class DirectLauncher(Adapter):
     def __init__(self, launcher: Any, around: Around) -> None:
         super().__init__(launcher, around)
         self._jobs: dict[int, Job] = {}
+        self._unwatched: set[int] = set()  # no limit counts before a job has begun
         self._reasons: dict[int, tuple[str, str]] = {}  # of jobs that we ended: status, error
         self._watchman = Watchman(around.limits, around.sweep_folder)
 
@@ -173,12 +174,13 @@ class DirectLauncher(Adapter):
     def submit(self, job: Job, checkpoint: str | None) -> None:
         """Starts the job in a free slot."""
         self._jobs[job.number] = job
-        self._watchman.add(job)
+        self._unwatched.add(job.number)
         self._launcher.submit(self._around.command(job, checkpoint), job.number)
 
     def wait(self) -> Sequence[int]:
         """Blocks until jobs ended, a limit is reached, or a signal came."""
         interrupts = self._around.interrupts
+        self._watch_begun()
         times = [self._watchman.seconds_left(), interrupts.seconds_left]
         if interrupts.level == 1:
             times.append(_ASK_AGAIN_S)
@@ -209,7 +211,15 @@ class DirectLauncher(Adapter):
         """No process is left."""
         self._launcher.close()
 
+    def _watch_begun(self) -> None:
+        """A cluster may have no room for a job yet; its launcher says so, others have no queue."""
+        begun = self._unwatched - getattr(self._launcher, "waiting", set())
+        for number in begun:
+            self._watchman.add(self._jobs[number])
+        self._unwatched -= begun
+
     def _end(self, job: Job, loss: str | None) -> None:
+        self._unwatched.discard(job.number)
         self._watchman.remove(job)
         status, error = self._reasons.pop(job.number, (DIED, loss or "it left no result"))
         self._note(job, status, error)

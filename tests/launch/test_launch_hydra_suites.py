@@ -5,14 +5,13 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
 
-from hydra_plugins.tune_launcher._launcher import WorkersLauncher
-
-LAUNCHERS = ["workers"]
+LAUNCHERS = ["workers", "ray_workers"]
 
 
-def test_launcher_is_found() -> None:
+@pytest.mark.parametrize("name", ["WorkersLauncher", "RayWorkersLauncher"])
+def test_launcher_is_found(name: str) -> None:
     """Hydra discovers it as a plugin."""
-    assert WorkersLauncher.__name__ in [p.__name__ for p in Plugins.instance().discover(Launcher)]
+    assert name in [p.__name__ for p in Plugins.instance().discover(Launcher)]
 
 
 @pytest.mark.parametrize("overrides", [[]])
@@ -23,8 +22,13 @@ class TestLauncher(LauncherTestSuite):
 
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"),
-    [({}, ["-m", f"hydra/launcher={name}"]) for name in LAUNCHERS],
-    ids=LAUNCHERS,
+    [
+        pytest.param({}, ["-m", "hydra/launcher=workers"], id="workers"),
+        # Each of its ten apps connects to the cluster for 3 s.
+        pytest.param(
+            {}, ["-m", "hydra/launcher=ray_workers"], id="ray_workers", marks=pytest.mark.slow
+        ),
+    ],
 )
 class TestIntegration(IntegrationTestSuite):
     """Apps in processes of their own."""

@@ -1,4 +1,4 @@
-"""The pool of workers: real processes, and everything that may happen to them."""
+"""The pools of workers: real processes, and everything that may happen to them."""
 
 import os
 import pickle
@@ -33,17 +33,38 @@ def make_pool(**changes: Any) -> Pool:
 
 
 @pytest.fixture
-def pool() -> Iterator[Pool]:
+def local_pool() -> Iterator[Pool]:
     """Two slots."""
     pool = make_pool()
     yield pool
     pool.close()
 
 
+@pytest.fixture(params=["workers", "ray_workers"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Two slots, on this machine or on a cluster."""
+    if request.param == "workers":
+        yield request.getfixturevalue("local_pool")
+        return
+    pool = request.getfixturevalue("ray_pool")  # it survives whatever a test does to it
+    yield pool
+    for number in range(10):
+        pool.signal(number, signal.SIGKILL)
+    while pool.n_running:
+        wait(pool)
+
+
+def wait(pool: Pool) -> list[Ended]:
+    """What ends next; on a cluster the pool also returns when a job begins."""
+    while not (ended := pool.wait(SOON_S)):
+        assert pool.n_running, "nothing is left to end"
+    return ended
+
+
 def result(pool: Pool, name: str, argument: Any = None) -> Any:
     """What one job gives back; an Ended when its process was lost."""
     pool.submit(0, order(name, argument))
-    (ended,) = pool.wait(SOON_S)
+    (ended,) = wait(pool)
     return ended if ended.answer is None else pickle.loads(ended.answer)
 
 
@@ -54,7 +75,7 @@ def test_answers_come_back_to_their_numbers(pool: Pool) -> None:
     """Whatever order the jobs end in."""
     pool.submit(7, order("sleep", 0.2))
     pool.submit(9, order("echo", "nine"))
-    first, second = pool.wait(SOON_S), pool.wait(SOON_S)
+    first, second = wait(pool), wait(pool)
 
     assert [e.number for e in (*first, *second)] == [9, 7]
     assert pickle.loads(first[0].answer or b"") == "nine"
@@ -62,10 +83,11 @@ def test_answers_come_back_to_their_numbers(pool: Pool) -> None:
 
 def test_warm_worker_takes_the_next_job(pool: Pool) -> None:
     """The same process, as long as its jobs end cleanly."""
+    before = result(pool, "calls")
     pids = {result(pool, "pid") for _ in range(5)}
 
     assert len(pids) == 1
-    assert result(pool, "calls") == 6
+    assert result(pool, "calls") == before + 6
 
 
 def test_unclean_job_costs_its_process(pool: Pool) -> None:
@@ -86,11 +108,11 @@ def test_worker_is_renewed_after_a_number_of_jobs() -> None:
     assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
 
 
-def test_all_workers_are_forked_from_one_server(pool: Pool) -> None:
+def test_all_workers_are_forked_from_one_server(local_pool: Pool) -> None:
     """Which is a process of its own, not the driver."""
-    pool.submit(0, order("parent"))
-    pool.submit(1, order("parent"))
-    ended = [*pool.wait(SOON_S), *pool.wait(SOON_S)] if pool.n_running else []
+    local_pool.submit(0, order("parent"))
+    local_pool.submit(1, order("parent"))
+    ended = [*wait(local_pool), *wait(local_pool)] if local_pool.n_running else []
     parents = {pickle.loads(e.answer or b"") for e in ended}
 
     assert len(parents) == 1 and os.getpid() not in parents
@@ -116,9 +138,9 @@ def test_unseeded_jobs_draw_different_numbers(pool: Pool) -> None:
     """A fork copies the state of numpy's generator."""
     pool.submit(0, order("random"))
     pool.submit(1, order("random"))
-    ended = list(pool.wait(SOON_S))
+    ended = list(wait(pool))
     while len(ended) < 2:
-        ended += pool.wait(SOON_S)
+        ended += wait(pool)
 
     assert len({pickle.loads(e.answer or b"") for e in ended}) == 2
 
@@ -151,7 +173,7 @@ def test_lost_process_costs_one_job(pool: Pool, name: str, argument: Any, loss: 
     """Its slot is of use again, and its neighbour never knew."""
     pool.submit(1, order("sleep", 0.5))
     pool.submit(2, order(name, argument))
-    first, second = pool.wait(SOON_S), pool.wait(SOON_S)
+    first, second = wait(pool), wait(pool)
 
     assert first == [Ended(2, None, loss)]
     assert [(e.number, e.loss) for e in second] == [(1, None)]
@@ -165,7 +187,7 @@ def test_hanging_job_can_be_killed(pool: Pool, name: str) -> None:
     pool.wait(0.3)
     pool.signal(0, signal.SIGKILL)
 
-    assert pool.wait(SOON_S) == [Ended(0, None, "killed by SIGKILL")]
+    assert wait(pool) == [Ended(0, None, "killed by SIGKILL")]
     assert result(pool, "echo", 1) == 1
 
 
@@ -174,7 +196,7 @@ def test_job_that_is_killed_before_it_began_is_killed_all_the_same(pool: Pool) -
     pool.submit(0, order("sleep", 60))
     pool.signal(0, signal.SIGKILL)
 
-    assert pool.wait(SOON_S) == [Ended(0, None, "killed by SIGKILL")]
+    assert wait(pool) == [Ended(0, None, "killed by SIGKILL")]
 
 
 def test_sigterm_is_for_the_job_to_hear(pool: Pool) -> None:
@@ -182,7 +204,7 @@ def test_sigterm_is_for_the_job_to_hear(pool: Pool) -> None:
     pool.submit(0, order("sleep", 0.4))
     pool.wait(0.2)
     pool.signal(0, signal.SIGTERM)
-    (ended,) = pool.wait(SOON_S)
+    (ended,) = wait(pool)
 
     assert ended.loss is None
 
@@ -212,19 +234,19 @@ def test_lost_server_costs_the_running_jobs(pool: Pool) -> None:
     pool.submit(0, order("sleep", 60))
     pool.wait(0.2)
     os.kill(server, signal.SIGKILL)
-    lost = pool.wait(SOON_S)
+    lost = wait(pool)
 
     assert [(e.number, e.answer) for e in lost] == [(0, None)]
     assert result(pool, "parent") != server
 
 
-def test_hundred_deaths_leave_nothing_behind(pool: Pool) -> None:
+def test_hundred_deaths_leave_nothing_behind(local_pool: Pool) -> None:
     """Descriptors and processes stay as they were."""
-    result(pool, "echo")
+    result(local_pool, "echo")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(100):
-        assert result(pool, "exit", 1) == Ended(0, None, "left its process with exit code 1")
-    result(pool, "echo")
+        assert result(local_pool, "exit", 1) == Ended(0, None, "left its process with exit code 1")
+    result(local_pool, "echo")
 
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -235,7 +257,7 @@ def test_setup_that_cannot_be_imported_breaks_the_pool() -> None:
     pool.submit(0, order("echo"))
 
     with pytest.raises(PoolBroken, match="no module named torch"):
-        pool.wait(SOON_S)
+        wait(pool)
 
 
 # Orphans

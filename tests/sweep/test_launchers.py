@@ -8,7 +8,7 @@ from apps import APP, TRAIN, Run, statuses_of, values_of
 
 from hydra_plugins.tune_sweeper.run import _record
 
-LAUNCHERS = ["basic", "joblib", "submitit_local", "workers"]
+LAUNCHERS = ["basic", "joblib", "submitit_local", "workers", "ray_workers"]
 SPACE = ("x=interval(0.0,1.0)", "y=1,2,3,4")
 
 

@@ -114,7 +114,8 @@ class Bayes:
         self._seen.add(canonical(proposal.values))
         if self._space.contains(proposal.values):
             self._pending[proposal.trial] = proposal.values
-        self._n_asked += 1
+        # Not counted: a repaired record may lack some.
+        self._n_asked = max(self._n_asked, proposal.trial + 1)
 
     def _propose(self) -> Proposal | None:
         ended = self._ended()

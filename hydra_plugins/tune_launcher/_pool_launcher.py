@@ -1,0 +1,145 @@
+"""Hydra's launcher interface over a pool of workers, and one that does not wait for whole batches.
+
+    launch(batch)                    any sweeper: returns when all jobs of the batch have ended
+    submit / wait / terminate / kill a sweeper that keeps every slot busy
+
+Imported whenever Hydra looks for plugins, so everything else is imported inside the functions.
+"""
+
+import pickle
+import signal
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from ._workers import Ended
+
+
+class JobPool(Protocol):
+    """Runs messages somewhere, each in a slot; `_workers.Pool` documents the methods."""
+
+    @property
+    def n_running(self) -> int: ...
+
+    def submit(self, number: int, message: bytes) -> str: ...
+
+    def wait(self, timeout_s: float | None = None, wake_fd: int | None = None) -> "list[Ended]": ...
+
+    def signal(self, number: int, signum: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PoolLauncher(Launcher):
+    """What the launchers with a pool share; which pool, and how large, is theirs to say."""
+
+    def __init__(self) -> None:
+        self._pool: JobPool | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keeps what Hydra hands over; no process is started before the first job."""
+        self._hydra_context = hydra_context
+        self._task_function = task_function
+        self._config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Runs a batch; a job whose process was lost is a failed one."""
+        waiting = list(enumerate(job_overrides, start=initial_job_idx))
+        returns: dict[int, JobReturn] = {}
+        while len(returns) < len(job_overrides):
+            while waiting and self.n_running < self.n_slots:
+                number, overrides = waiting.pop(0)
+                self._submit(number, overrides, wants_return=True)
+            for ended in self._started().wait():
+                returns[ended.number] = _job_return(
+                    ended, job_overrides[ended.number - initial_job_idx]
+                )
+        return [returns[number] for number in sorted(returns)]
+
+    # Without batches
+
+    @property
+    def n_slots(self) -> int:
+        """How many jobs run at once."""
+        raise NotImplementedError
+
+    @property
+    def n_running(self) -> int:
+        """How many do now."""
+        return self._pool.n_running if self._pool is not None else 0
+
+    def start(self) -> None:
+        """Begins to import what the jobs need, while the caller does other things."""
+        self._started()
+
+    def submit(self, job_overrides: Sequence[str], job_idx: int) -> str:
+        """Runs a job in a free slot, at once; gives back the slot's label."""
+        return self._submit(job_idx, job_overrides, wants_return=False)
+
+    def wait(
+        self, timeout_s: float | None = None, wake_fd: int | None = None
+    ) -> list[tuple[int, str | None]]:
+        """Blocks until jobs ended: their numbers, and how their processes were lost if they were.
+
+        Gives back nothing when the time is over or `wake_fd` can be read.
+        """
+        return [(e.number, e.loss) for e in self._started().wait(timeout_s, wake_fd)]
+
+    def terminate(self, job_idx: int) -> None:
+        """Asks a job to end, by SIGTERM."""
+        self._started().signal(job_idx, signal.SIGTERM)
+
+    def kill(self, job_idx: int) -> None:
+        """Ends a job and all that it started, by SIGKILL."""
+        self._started().signal(job_idx, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends all processes."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _submit(self, number: int, overrides: Sequence[str], *, wants_return: bool) -> str:
+        from ._job import Order
+
+        order = Order(number, list(overrides), wants_return)
+        return self._started().submit(number, pickle.dumps(order))
+
+    def _started(self) -> JobPool:
+        if self._pool is None:
+            self._pool = self._make_pool()
+            # A sweeper of Hydra's does not say when it is done.
+            weakref.finalize(self, self._pool.close)
+        return self._pool
+
+    def _make_pool(self) -> JobPool:
+        raise NotImplementedError
+
+    def _runner(self) -> bytes:
+        from ._job import make_runner
+
+        return make_runner(self._hydra_context, self._task_function, self._config)
+
+    def _modules(self, preload: Sequence[str]) -> list[str]:
+        from ._job import modules_of
+
+        return [*preload, *modules_of(self._task_function)]
+
+
+def _job_return(ended: "Ended", overrides: Sequence[str]) -> JobReturn:
+    if ended.answer is not None:
+        returned: JobReturn = pickle.loads(ended.answer)
+        return returned
+    error = RuntimeError(f"job {ended.number} was lost: {ended.loss}")
+    empty = OmegaConf.create()
+    return JobReturn(list(overrides), empty, empty, status=JobStatus.FAILED, _return_value=error)

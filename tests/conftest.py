@@ -50,8 +50,13 @@ def run(tmp_path: Path) -> Run:
     return run_app
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out the slow ones
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test's name that holds an address differs between processes, and none would run."""
+    """Ray's tests are slow ones; a name that holds an address differs between processes."""
+    for item in items:
+        # A cluster and its actors take a minute of CPU before the first job.
+        if "ray_workers" in item.nodeid or item.path.name == "test_launch_ray.py":
+            item.add_marker(pytest.mark.slow)
     wrong = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if wrong:
         raise pytest.UsageError(f"names with addresses: {wrong}")

@@ -110,7 +110,10 @@ class Pool:
         taken = {worker.slot.number for worker in self._busy.values()}
         slot = next(s for s in self._slots if s.number not in taken)
         worker = self._idle.pop(slot.number, None)
-        if worker is None or not _send(worker.connection, message):
+        if worker is not None and not _send(worker.connection, message):  # killed while idle
+            self._retire(worker)
+            worker = None
+        if worker is None:
             worker = self._new_worker(slot)
             _send(worker.connection, message)
         worker.job = number
@@ -210,7 +213,10 @@ class Pool:
         return [*self._busy.values(), *self._idle.values(), *self._leaving.values()]
 
     def _began(self, key: int, pid: int) -> list[Ended]:
-        worker = next(w for w in self._everyone() if w.key == key)
+        # Its answer may have come before, and the worker have been lost since.
+        worker = next((w for w in self._everyone() if w.key == key), None)
+        if worker is None:
+            return []
         worker.pid = pid
         for signum in worker.signals:
             _deliver(pid, signum)

@@ -112,7 +112,8 @@ def test_all_workers_are_forked_from_one_server(local_pool: Pool) -> None:
     """Which is a process of its own, not the driver."""
     local_pool.submit(0, order("parent"))
     local_pool.submit(1, order("parent"))
-    ended = [*wait(local_pool), *wait(local_pool)] if local_pool.n_running else []
+    ended = wait(local_pool)
+    ended += wait(local_pool) if local_pool.n_running else []
     parents = {pickle.loads(e.answer or b"") for e in ended}
 
     assert len(parents) == 1 and os.getpid() not in parents

@@ -102,6 +102,8 @@ LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 HARMLESS = (
     # trainer.device=cpu was chosen on purpose.
     "GPU available but not used",
+    # Every training is one process: a sweep or Hydra's launchers ask SLURM for more, not Lightning.
+    "The `srun` command is available on your system but is not used",
     # Lightning 2.6 calls what torch has deprecated since.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )

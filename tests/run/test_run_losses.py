@@ -192,13 +192,22 @@ def test_schedulers_signals_have_a_deadline(interrupts: Interrupts) -> None:
 
 def test_signal_makes_the_descriptor_readable(interrupts: Interrupts) -> None:
     """So that a launcher that waits returns."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    with interrupts.installed():
+        pass
+    assert before == {number: signal.getsignal(number) for number in numbers}
     with interrupts.installed():
         os.kill(os.getpid(), signal.SIGUSR1)
         while not interrupts.level:
             pass
 
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGINT)}
+    for number in numbers:
+        signal.signal(number, before[number])
+
     assert os.read(interrupts.wake_fd, 1) == b"!"
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert set(handlers.values()) == {signal.SIG_IGN}  # one more would spoil the exit code
 
 
 @pytest.mark.parametrize(("n_requests", "said"), [(1, ["terminate"]), (2, ["kill"])])

@@ -317,5 +317,5 @@ def test_trials_of_another_space_do_not_count() -> None:
         strategy.tell([o])
     proposals = [strategy.ask(1)[0] for _ in range(3)]
 
-    assert [p.trial for p in proposals] == [2, 3, 4]
+    assert [p.trial for p in proposals] == [10, 11, 12]
     assert all(narrow.contains(p.values) for p in proposals)

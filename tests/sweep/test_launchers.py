@@ -54,7 +54,8 @@ def test_proposals_do_not_depend_on_the_launcher(run: Run, tmp_path: Path) -> No
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "workers"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow), "workers"]
+)
 def test_population_trains_on_every_launcher(run: Run, tmp_path: Path, launcher: str) -> None:
     """Steps continue checkpoints of other jobs, on real trainings."""
     pbt = ("-m", "hydra/sweeper=pbt", f"hydra/launcher={launcher}", "hydra.sweeper.n_parallel=2")
@@ -101,7 +102,11 @@ def test_as_many_run_at_once_as_there_are_slots(
     assert most_at_once(tmp_path / "here") == 3
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "workers"])
+SLOW = pytest.mark.slow
+SLOW_SUBMITIT = pytest.param("submitit_local", marks=SLOW)  # it notices a death after 20 s
+
+
+@pytest.mark.parametrize("launcher", ["joblib", SLOW_SUBMITIT, "workers"])
 def test_job_that_kills_its_worker_is_the_only_one_lost(
     run: Run, tmp_path: Path, launcher: str
 ) -> None:

@@ -402,10 +402,11 @@ def test_task_trains_on_a_gpu(train: Train, precision: str) -> None:
 
 
 def test_task_calls_no_target(train: Train, config: Compose, tmp_path: Path) -> None:
-    """A `_target_` in the config is a key like any other and is never called."""
+    """A `_target_` in the config is refused, and never called."""
     trace = tmp_path / "executed"
     cfg = config("epochs=1", "+model._target_=os.system", f"+model.command='touch {trace}'")
-    task(cfg)
+    with pytest.raises(ConfigRefused, match="components are chosen by name"):
+        task(cfg)
 
     assert not trace.exists()
 

@@ -80,7 +80,8 @@ class Interrupts:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # On the way out, one more Ctrl-C would spoil the exit code.
+                signal.signal(number, signal.SIG_IGN if self._count else handler)
 
     def close(self) -> None:
         """Gives the descriptors back."""

@@ -4,7 +4,8 @@
                  \\-> or another actor is asked for; the queue waits while the cluster is full
 
 Each job is one call, each actor has at most one: what is lost with an actor is its job alone.
-Nothing is asked for twice: Ray's futures ring a bell when an actor is there or a job has ended.
+Nothing is polled: Ray's futures ring a bell when an actor is there or a job has ended. Only when
+it was silent for long is Ray asked whether it forgot to.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from ._ray_actor import Setup, SlotActor
 from ._ray_cluster import Share
 from ._workers import Ended, PoolBroken
 
+_LOOK_AGAIN_S = 10.0  # when nothing was heard for so long
 _SIGNALS = "signals"  # calls of this group run while a job runs
 _Actor = ray.remote(max_restarts=0, concurrency_groups={_SIGNALS: 1})(SlotActor)
 
@@ -49,6 +51,7 @@ class RayPool:
         self._coming: set[Any] = set()  # actors that Ray has not placed yet
         self._idle: list[Any] = []
         self._busy: dict[int, _Running] = {}  # by job
+        self._expected: dict[Any, Callable[[Future[Any]], list[Ended]]] = {}  # by Ray's reference
         self._news: SimpleQueue[Callable[[], list[Ended]]] = SimpleQueue()
         self._bell, self._ring = multiprocessing.Pipe(duplex=False)
 
@@ -79,7 +82,9 @@ class RayPool:
         if not self.n_running:
             return []
         sources: list[Any] = [self._bell] if wake_fd is None else [self._bell, wake_fd]
-        wait(sources, timeout_s)
+        block_s = _LOOK_AGAIN_S if timeout_s is None else min(timeout_s, _LOOK_AGAIN_S)
+        if not wait(sources, block_s):
+            self._look_again()
         ended = []
         while self._bell.poll():
             self._bell.recv_bytes()
@@ -100,6 +105,7 @@ class RayPool:
         """Ends all actors, and so their workers."""
         actors = [*self._coming, *self._idle, *(r.actor for r in self._busy.values())]
         self._queue, self._coming, self._idle, self._busy = deque(), set(), [], {}
+        self._expected.clear()
         self._ring.close()
         if ray.is_initialized():  # else it is over already, and asking would start a new cluster
             for actor in actors:
@@ -146,7 +152,24 @@ class RayPool:
     # News
 
     def _listen(self, ref: Any, then: Callable[["Future[Any]"], list[Ended]]) -> None:
-        ref.future().add_done_callback(lambda future: self._tell(partial(then, future)))
+        self._expected[ref] = then
+        ref.future().add_done_callback(lambda future: self._tell(partial(self._hear, ref, future)))
+
+    def _hear(self, ref: Any, future: "Future[Any]") -> list[Ended]:
+        """What was expected of a reference, the first time that it is heard of."""
+        then = self._expected.pop(ref, None)
+        return [] if then is None else then(future)
+
+    def _look_again(self) -> None:
+        """Asks for what Ray should have told: once in sixty sweeps it did not call back."""
+        refs = list(self._expected)
+        for ref in ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else ():
+            future: Future[Any] = Future()
+            try:
+                future.set_result(ray.get(ref))
+            except Exception as error:
+                future.set_exception(error)
+            self._tell(partial(self._hear, ref, future))
 
     def _tell(self, news: Callable[[], list[Ended]]) -> None:
         """In any thread; what is to be done is done by the one that waits."""

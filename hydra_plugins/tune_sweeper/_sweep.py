@@ -12,7 +12,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from . import _commands, _exit
-from ._adapters import Adapter, Around, adapt, make_launcher
+from ._adapter import Adapter, Around
+from ._adapters import adapt, make_launcher
 from ._app import has_key, value_of, write_config
 from ._folder import PARENT
 from ._overrides import as_text

@@ -209,6 +209,20 @@ def test_missing_ray_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pool_asks_when_ray_does_not_call_back(
+    make_ray_pool: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Actors that are there and jobs that have ended are found all the same."""
+    from hydra_plugins.tune_launcher import _ray_pool
+
+    monkeypatch.setattr(_ray_pool, "_LOOK_AGAIN_S", 0.5)
+    pool = make_ray_pool()
+    pool._listen = pool._expected.__setitem__
+
+    assert result(pool, "echo", 7) == 7
+    pool.close()
+
+
 # Sweeps
 
 

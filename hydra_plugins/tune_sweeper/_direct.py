@@ -1,0 +1,84 @@
+"""Launchers that take jobs one by one and can end them: those of this project."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ._adapter import Adapter, Around
+from .run._limits import Watchman
+from .run._record import Job
+from .run._result import DIED, INTERRUPTED
+
+_ASK_AGAIN_S = 1.0  # a training that was not listening yet is asked to end again
+
+
+class DirectLauncher(Adapter):
+    """A launcher that takes jobs one by one, and can end them."""
+
+    def __init__(self, launcher: Any, around: Around) -> None:
+        super().__init__(launcher, around)
+        self._jobs: dict[int, Job] = {}
+        self._unwatched: set[int] = set()  # no limit counts before a job has begun
+        self._reasons: dict[int, tuple[str, str]] = {}  # of jobs that we ended: status, error
+        self._watchman = Watchman(around.limits, around.sweep_folder)
+
+    @property
+    def n_slots(self) -> int:
+        """How many jobs run at once."""
+        return int(self._launcher.n_slots)
+
+    def start(self) -> None:
+        """The imports begin, in another process."""
+        self._launcher.start()
+
+    def submit(self, job: Job, checkpoint: str | None) -> None:
+        """Starts the job in a free slot."""
+        self._jobs[job.number] = job
+        self._unwatched.add(job.number)
+        self._launcher.submit(self._around.command(job, checkpoint), job.number)
+
+    def wait(self) -> Sequence[int]:
+        """Blocks until jobs ended, a limit is reached, or a signal came."""
+        interrupts = self._around.interrupts
+        self._watch_begun()
+        times = [self._watchman.seconds_left(), interrupts.seconds_left]
+        if interrupts.level == 1:
+            times.append(_ASK_AGAIN_S)
+        timeout_s = min((t for t in times if t is not None), default=None)
+        ended = self._launcher.wait(timeout_s, interrupts.wake_fd)
+        interrupts.drain()
+        if interrupts.level == 1:
+            self.terminate()
+        for number, loss in ended:
+            self._end(self._jobs.pop(number), loss)
+        for job, status, error in self._watchman.overdue():
+            self._reasons[job.number] = status, error
+            self._launcher.kill(job.number)
+        return [number for number, _ in ended]
+
+    def terminate(self) -> None:
+        """SIGTERM for all."""
+        for number in self._jobs:
+            self._launcher.terminate(number)
+
+    def kill(self) -> None:
+        """SIGKILL for all."""
+        for number in self._jobs:
+            self._reasons.setdefault(number, (INTERRUPTED, "ended with the sweep"))
+            self._launcher.kill(number)
+
+    def close(self) -> None:
+        """No process is left."""
+        self._launcher.close()
+
+    def _watch_begun(self) -> None:
+        """A cluster may have no room for a job yet; its launcher says so, others have no queue."""
+        begun = self._unwatched - getattr(self._launcher, "waiting", set())
+        for number in begun:
+            self._watchman.add(self._jobs[number])
+        self._unwatched -= begun
+
+    def _end(self, job: Job, loss: str | None) -> None:
+        self._unwatched.discard(job.number)
+        self._watchman.remove(job)
+        status, error = self._reasons.pop(job.number, (DIED, loss or "it left no result"))
+        self._note(job, status, error)

@@ -14,7 +14,7 @@ LAUNCHER = ROOT / "hydra_plugins" / "tune_launcher"
 SOURCES = sorted([*ROOT.glob("hydra_plugins/**/*.py"), *ROOT.glob("train/**/*.py")])
 KNOWS_HYDRA = {"plugin", "_config", "_sweeper", "_overrides", "_adapters", "_app", "_search"}
 KNOWS_HYDRA |= {"_plan", "_folder", "_sweep", "_python", "_task"}  # they pass its objects on
-LAUNCHER_KNOWS_HYDRA = {"plugin", "_config", "_launcher", "_job"}
+LAUNCHER_KNOWS_HYDRA = {"plugin", "_config", "_launcher", "_job", "_sources"}
 
 
 def module_of(path: Path) -> str:

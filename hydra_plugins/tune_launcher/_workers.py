@@ -309,9 +309,8 @@ def _signal(worker: _Worker, signum: int) -> None:
 def _deliver(pid: int, signum: int) -> None:
     if signum == signal.SIGKILL:
         kill_group(pid)
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signum)
+    with contextlib.suppress(ProcessLookupError):  # just forked, it has no group of its own yet
+        os.kill(pid, signum)
 
 
 def _ending(code: int) -> str:

@@ -76,7 +76,7 @@ def _driver_rows(options: Options, few: int, many: int) -> list[Row]:
 
 def _apart(measure: Callable[..., Any], *arguments: Any) -> Any:
     """What `measure` gives in a fresh process; the folder comes last."""
-    fresh = multiprocessing.get_context("spawn")
+    fresh = multiprocessing.get_context("fork")  # spawn leaves a process for us to wait for
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
         return pool.submit(measure, *arguments).result()
 

@@ -133,5 +133,5 @@ def in_turn(repeats: int, measures: Mapping[str, Callable[[Path], Any]]) -> dict
         for name, measure in measures.items():
             with tempfile.TemporaryDirectory() as folder:
                 found[name].append(measure(Path(folder)))
-            print(f"  repeat {repeat + 1}  {name}", file=sys.stderr, flush=True)
+            print(f"  repeat {repeat + 1}  {name}: {found[name][-1]}", file=sys.stderr, flush=True)
     return found

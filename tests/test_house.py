@@ -13,17 +13,10 @@ PLUGIN = ROOT / "hydra_plugins" / "tune_sweeper"
 LAUNCHER = ROOT / "hydra_plugins" / "tune_launcher"
 SOURCES = sorted([*ROOT.glob("hydra_plugins/**/*.py"), *ROOT.glob("train/**/*.py")])
 KNOWS_HYDRA = {"plugin", "_config", "_sweeper", "_overrides", "_adapters", "_app", "_search"}
-KNOWS_HYDRA |= {
-    "_plan",
-    "_folder",
-    "_sweep",
-    "_python",
-    "_task",
-    "_adapter",
-    "_threaded",
-    "_batch",
-}  # they pass its objects on
+KNOWS_HYDRA |= {"_adapter", "_threaded", "_batch", "_task"}
+KNOWS_HYDRA |= {"_plan", "_folder", "_sweep", "_python"}  # they pass its objects on
 LAUNCHER_KNOWS_HYDRA = {"plugin", "_config", "_pool_launcher", "_launcher", "_ray", "_job"}
+LAUNCHER_KNOWS_HYDRA |= {"_sources"}
 
 
 def module_of(path: Path) -> str:

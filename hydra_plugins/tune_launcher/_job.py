@@ -19,6 +19,8 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ._sources import remember_sources
+
 
 @dataclass(frozen=True)
 class Order:
@@ -76,6 +78,7 @@ def make_runner(
     def make() -> HydraJobs:
         setup_globals()
         Singleton.set_state(state)
+        remember_sources(hydra_context.config_loader)
         return HydraJobs(hydra_context, task_function, config)
 
     return bytes(cloudpickle.dumps(make))

@@ -54,7 +54,8 @@ def test_proposals_do_not_depend_on_the_launcher(run: Run, tmp_path: Path) -> No
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow), "workers"]
+@pytest.mark.parametrize(
+    "launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow), "workers"]
 )
 def test_population_trains_on_every_launcher(run: Run, tmp_path: Path, launcher: str) -> None:
     """Steps continue checkpoints of other jobs, on real trainings."""

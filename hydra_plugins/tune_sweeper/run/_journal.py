@@ -50,7 +50,7 @@ class JournalLocked(JournalError):
 
 def encode(record: Record) -> bytes:
     """The line that holds `record`, with its check sum."""
-    body = json.dumps(tagged(record), allow_nan=False)
+    body = _STRICT.encode(tagged(record))
     return f'{body[:-1]}, "crc": "{_crc(body)}"}}\n'.encode()
 
 
@@ -60,7 +60,7 @@ def decode(line: bytes) -> Record | None:
         body, _, tail = line.decode().rstrip("\n").rpartition(', "crc": ')
         if tail != f'"{_crc(body + "}")}"}}':
             return None
-        record = json.loads(body + "}", object_hook=untagged)
+        record = (_TAGGED if _TAG in body else _PLAIN).decode(body + "}")
     except ValueError:
         return None
     return record if isinstance(record, dict) and isinstance(record.get("seq"), int) else None
@@ -88,6 +88,12 @@ def untagged(value: dict[str, Any]) -> Any:
     """The inverse of tagged, as json's object_hook."""
     is_tag = value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf")
     return float(value["float"]) if is_tag else value
+
+
+# Made once: json.loads and json.dumps make a new one per call as soon as they are told anything.
+_STRICT = json.JSONEncoder(allow_nan=False)
+_PLAIN, _TAGGED = json.JSONDecoder(), json.JSONDecoder(object_hook=untagged)
+_TAG = '{"float": "'  # without it no object of a line is a float
 
 
 @dataclass(frozen=True)

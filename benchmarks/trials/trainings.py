@@ -1,0 +1,87 @@
+"""Trainings a minute with two workers: ours, hydra-optuna-sweeper over joblib, a hand-written loop.
+
+All train the same configurations of the digits, in the same order of magnitude of 2 s each, from
+the typed line to the end: starting and importing torch are part of it, as they are for a user.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from .measure import N_SLOTS, OURS, ROOT, Options, Row, cost, in_turn, ratio, sweep_command
+
+_HERE = Path(__file__).parent
+_TRAIN = ROOT / "train.py"
+_N_FRESH = 4  # trainings in fresh processes: two after another on each worker
+
+
+def rows(options: Options) -> list[Row]:
+    """Trainings a minute, and ours over each of the others."""
+    found = in_turn(options.repeats, _measures(options))
+    table = [Row(name, "trainings/min", values) for name, values in found.items()]
+    limits = {"optuna + joblib": ">= 1.5", "fresh processes": ">= 8", "hand-written": ">= 0.9"}
+    others = [name for name in found if name != "ours"]
+    table += [ratio(f"ours / {n}", found["ours"], found[n], limits[n]) for n in others]
+    return table
+
+
+def _measures(options: Options) -> dict[str, Callable[[Path], float]]:
+    n, epochs = (4, 4) if options.is_quick else (24, 45)
+    typed = [f"{0.001 * 1.15**i:.5g}" for i in range(n)]
+    measures: dict[str, Callable[[Path], float]] = {"ours": partial(_ours, typed, epochs)}
+    if options.optuna_python is not None:
+        measures["optuna + joblib"] = partial(_optuna, options.optuna_python, typed, epochs)
+    else:
+        print("  hydra-optuna-sweeper is left out: give --optuna-python")
+    measures["fresh processes"] = partial(_fresh, typed[:_N_FRESH], epochs)
+    return {**measures, "hand-written": partial(_by_hand, typed, epochs)}
+
+
+def _ours(typed: list[str], epochs: int, folder: Path) -> float:
+    settings = ("hydra/sweeper=grid", *OURS, f"lr={','.join(typed)}", f"epochs={epochs}")
+    return _a_minute(len(typed), cost(sweep_command(_TRAIN, *settings), folder).wall_s)
+
+
+def _optuna(python: str, typed: list[str], epochs: int, folder: Path) -> float:
+    """The grid sampler runs each configuration once; two at a time, as many as it has workers."""
+    settings = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra/launcher=joblib"]
+    settings += [f"hydra.launcher.n_jobs={N_SLOTS}", f"hydra.sweeper.n_jobs={N_SLOTS}"]
+    settings += [f"hydra.sweeper.n_trials={len(typed)}", f"epochs={epochs}"]
+    script = _beside_the_trainer(folder, "optuna_app.py")
+    command = sweep_command(script, *settings, f"lr=choice({','.join(typed)})", python=python)
+    return _a_minute(len(typed), cost(command, folder, {"PYTHONPATH": str(folder)}).wall_s)
+
+
+def _by_hand(typed: list[str], epochs: int, folder: Path) -> float:
+    script = _beside_the_trainer(folder, "by_hand.py")
+    command = [sys.executable, str(script), str(N_SLOTS), str(epochs), *typed]
+    return _a_minute(len(typed), cost(command, folder).wall_s)
+
+
+def _beside_the_trainer(folder: Path, name: str) -> Path:
+    """A script in a folder with the trainer and its configs, and without our plugins."""
+    for part in ("train", "conf"):
+        (folder / part).symlink_to(ROOT / part)
+    return Path(shutil.copy(_HERE / name, folder))
+
+
+def _fresh(typed: list[str], epochs: int, folder: Path) -> float:
+    start = time.perf_counter()
+    with ThreadPoolExecutor(N_SLOTS) as pool:
+        list(pool.map(partial(_train_once, epochs, folder), typed))
+    return _a_minute(len(typed), time.perf_counter() - start)
+
+
+def _train_once(epochs: int, folder: Path, lr: str) -> None:
+    settings = [f"lr={lr}", f"epochs={epochs}", f"hydra.run.dir={lr}"]
+    command = [sys.executable, str(_TRAIN), *settings]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def _a_minute(n: int, seconds: float) -> float:
+    return 60 * n / seconds

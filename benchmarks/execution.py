@@ -11,6 +11,9 @@ The peers that our own environment has not, live in environments of their own:
         hydra-joblib-launcher torch torchvision pytorch-lightning tensorboard numpy
     uv venv /tmp/ray && uv pip install --python /tmp/ray/bin/python hydra-ray-launcher
 
+Hydra's Ray launcher is measured only where --ray-python names an environment: in two of two tries
+on 2 busy cores its cluster ran no job in minutes under this benchmark, though it did when alone.
+
 On a shared machine wall times are noisy: judge by CPU seconds and by ratios, whose two sides were
 measured in turn.
 """

@@ -297,15 +297,6 @@ def test_unreadable_checkpoint_starts_the_training_over(run: Run, tmp_path: Path
     assert len(progress_of(tmp_path / "here" / "0")) == 30
 
 
-def test_sequence_of_proposals_survives_any_launcher(run: Run, tmp_path: Path) -> None:
-    """Random search proposes the same in two slots as in one process."""
-    run(APP, *WORKERS, *SLOW, "hydra.sweeper.seed=3", "hydra.sweeper.n_trials=6")
-    basic = ("-m", "hydra/launcher=basic", "hydra.sweep.dir=basic", *SLOW)
-    run(APP, *basic, "hydra.sweeper.seed=3", "hydra.sweeper.n_trials=6")
-
-    assert values_of(tmp_path / "here") == values_of(tmp_path / "basic")
-
-
 # Many failures
 
 

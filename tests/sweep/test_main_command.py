@@ -53,7 +53,7 @@ def test_proposals_live_on_the_natural_scale(main_sweep: tuple[str, Path]) -> No
     assert statistics.median(late) < statistics.median(early) / 2
 
 
-@pytest.mark.parametrize("strategy", ["random", "pbt"])
+@pytest.mark.parametrize("strategy", ["random", pytest.param("pbt", marks=pytest.mark.slow)])
 def test_printed_command_trains_the_winner_again(run: Run, tmp_path: Path, strategy: str) -> None:
     """Exactly, epoch by epoch; and so does best.yaml."""
     size = "population_size=3" if strategy == "pbt" else "n_trials=3"

@@ -6,8 +6,10 @@ strategy reasons about. Nothing here knows Hydra, and nothing needs numpy.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 Value = Any  # what JSON can hold: None, bool, int, float, str, or a list or dict of these
@@ -218,12 +220,15 @@ class Choice:
             raise ValueError("there is no value to choose from")
         if self.prior is not None and not self.contains(self.prior):
             raise ValueError(f"prior={self.prior!r} is none of the choices")
-        keys = [canonical(c) for c in self.choices]
-        twice = next(
-            (c for c, k in zip(self.choices, keys, strict=True) if keys.count(k) > 1), self
-        )
-        if twice is not self:
+        if len(self._places) < len(self.choices):
+            counts = Counter(canonical(c) for c in self.choices)
+            twice = next(c for c in self.choices if counts[canonical(c)] > 1)
             raise ValueError(f"the value {twice!r} is listed twice")
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Places by canonical value: a list of 100,000 would be searched for each of them."""
+        return {canonical(c): i for i, c in enumerate(self.choices)}
 
     @property
     def n_values(self) -> int:
@@ -232,7 +237,7 @@ class Choice:
 
     def index(self, value: Value) -> int:
         """Place of `value` in the list."""
-        return [canonical(c) for c in self.choices].index(canonical(value))
+        return self._places[canonical(value)]
 
     def to_unit(self, value: Value) -> float:
         """Middle of the value's share of [0, 1]."""
@@ -245,7 +250,7 @@ class Choice:
 
     def contains(self, value: Value) -> bool:
         """Whether `value` is one of the choices."""
-        return canonical(value) in [canonical(c) for c in self.choices]
+        return canonical(value) in self._places
 
     def cast(self, value: Value) -> Value:
         """The choice that equals the value; anything else unchanged."""

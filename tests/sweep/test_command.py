@@ -35,6 +35,7 @@ def test_status_tells_how_a_sweep_stands(run: Run, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[2].split()[0] == str(best)
 
 
+@pytest.mark.slow
 def test_trial_can_be_run_again_by_itself(run: Run, tmp_path: Path) -> None:
     """The same command in this terminal, from any folder, exactly."""
     small = ("hydra.sweeper.n_trials=2", "lr=interval(1e-3,1e-1)", "epochs=2", "model=mlp")

@@ -196,6 +196,7 @@ def test_list_item_can_be_swept(run: Run, tmp_path: Path) -> None:
     assert seen["items"] == [6, 2]
 
 
+@pytest.mark.slow
 def test_devices_may_change_on_resume(run: Run, tmp_path: Path) -> None:
     """Where a training runs is no part of the search, nor is how a number is written."""
     small = ("-m", "hydra/sweeper=random", "lr=interval(1e-3,1)", "epochs=1", "model=mlp")
@@ -216,6 +217,7 @@ def test_sweep_whose_time_was_over_goes_on(run: Run, tmp_path: Path) -> None:
     assert statuses_of(tmp_path / "outputs" / "random-1") == ["done"] * 3
 
 
+@pytest.mark.slow
 def test_interrupted_repeats_are_completed(run: Run, tmp_path: Path) -> None:
     """A process that ended between the two seeds of a configuration loses neither."""
     typed = ("-m", "hydra/sweeper=random", "lr=interval(1e-3,1)", "epochs=1", "model=mlp")

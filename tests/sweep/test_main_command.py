@@ -89,6 +89,7 @@ def test_files_for_other_programs_hold_every_trial(run: Run, tmp_path: Path) -> 
     assert (folder / "multirun.yaml").exists()
 
 
+@pytest.mark.slow
 def test_result_of_a_training_tells_its_circumstances(run: Run, tmp_path: Path) -> None:
     """Status, metrics, histories, epochs, seconds, checkpoint, device, threads."""
     run(TRAIN, "-m", "hydra/sweeper=random", "hydra.sweeper.n_trials=1", "lr=0.1,0.2", *FAST)
@@ -101,6 +102,7 @@ def test_result_of_a_training_tells_its_circumstances(run: Run, tmp_path: Path) 
     assert (tmp_path / "outputs/random-1/0" / result["checkpoint"]).exists()
 
 
+@pytest.mark.slow
 def test_only_the_best_checkpoints_stay(run: Run, tmp_path: Path) -> None:
     """keep_checkpoints bounds what a sweep costs on disk."""
     run(TRAIN, *BAYES, *FAST, "hydra.sweeper.n_trials=6", "hydra.sweeper.keep_checkpoints=2")

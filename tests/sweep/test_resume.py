@@ -161,6 +161,7 @@ def test_ctrl_c_leaves_a_sweep_to_be_continued(run: Run, tmp_path: Path) -> None
     assert "continues with" in run(APP, *typed).stdout
 
 
+@pytest.mark.slow
 def test_sigterm_loses_no_training_to_failure(run: Run, tmp_path: Path) -> None:
     """The running training ends its epoch and is no failed trial; exit code 143."""
     typed = ("-m", "hydra/sweeper=random", "hydra.sweeper.n_trials=1", "epochs=40", "model=mlp")
@@ -177,6 +178,7 @@ def test_sigterm_loses_no_training_to_failure(run: Run, tmp_path: Path) -> None:
     assert statuses_of(folder) == ["done"]
 
 
+@pytest.mark.slow
 def test_sweeps_started_together_get_folders_of_their_own(tmp_path: Path) -> None:
     """Two sweeps in the same second must not share a folder."""
     typed = command(APP, *SWEEP, "hydra/sweeper=random", "hydra.sweeper.resume=never")

@@ -1,15 +1,15 @@
 """The execution of trials: what it costs, how fast it is, beside other ways to run the same.
 
     python benchmarks/execution.py [part ...] [--repeats 3] [--quick]
-        [--optuna-python /tmp/optuna/bin/python] [--ray-python /tmp/ray/bin/python]
+        [--optuna-python peers/optuna/bin/python] [--ray-python peers/ray/bin/python]
 
 Parts: noop, trainings, uneven, grid, journal, slots; without any, all of them. Prints a table and
 writes benchmarks/results/execution.json, of which it replaces the parts that were measured.
 The peers that our own environment has not, live in environments of their own:
 
-    uv venv /tmp/optuna && uv pip install --python /tmp/optuna/bin/python hydra-optuna-sweeper
+    uv venv peers/optuna && uv pip install --python peers/optuna/bin/python hydra-optuna-sweeper
         hydra-joblib-launcher torch torchvision pytorch-lightning tensorboard numpy
-    uv venv /tmp/ray && uv pip install --python /tmp/ray/bin/python hydra-ray-launcher
+    uv venv peers/ray && uv pip install --python peers/ray/bin/python hydra-ray-launcher
 
 Hydra's Ray launcher is measured only where --ray-python names an environment: in two of two tries
 on 2 busy cores its cluster ran no job in minutes under this benchmark, though it did when alone.

@@ -1,6 +1,7 @@
 """What the workers remember of the app's config files: nothing of the configs becomes different."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -78,6 +79,8 @@ def test_search_path_of_a_job_is_its_own(loader: ConfigLoaderImpl, folder: Path)
 
 def test_loader_of_another_kind_is_left_as_it_is() -> None:
     """Only what Hydra itself uses is known well enough to be changed."""
-    loader = object()
+    loader = SimpleNamespace(repository=(repository := object()))
 
     remember_sources(loader)  # type: ignore[arg-type]
+
+    assert loader.repository is repository

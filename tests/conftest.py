@@ -1,15 +1,19 @@
 """Runs real apps in real processes, in an empty folder."""
 
+import contextlib
+import functools
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from apps import Run, command
+from apps import TRAIN, Run
+from programs import HEAVY, LIGHT, Programs
 from ray_nodes import Nodes
+
+BASIC = "hydra/launcher=basic"  # trains in the process of the sweep
 
 
 @pytest.fixture(scope="session")
@@ -30,19 +34,29 @@ def _cluster_where_it_is_needed(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("ray_cluster")
 
 
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Callable[..., Programs]]:
+    """The servers of this process by what they import, each started when it is needed."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def server_with(*libraries: str) -> Programs:
+            return stack.enter_context(contextlib.closing(Programs(libraries)))
+
+        yield server_with
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(
+    programs: Callable[..., Programs], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     """Runs an app in an empty folder and gives back what came of it."""
 
     def run_app(script: Path, *arguments: str, check: bool = True) -> CompletedProcess[str]:
-        done = subprocess.run(
-            command(script, *arguments),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "PYTHONWARNINGS": "default"},
-        )
+        trains_itself = script == TRAIN and ("-m" not in arguments or BASIC in arguments)
+        server = programs(*(HEAVY if trains_itself else LIGHT))
+        logs = tmp_path_factory.mktemp("logs")
+        done = server.run(script, *arguments, cwd=tmp_path, logs=logs, env=os.environ)
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
         return done

@@ -67,7 +67,9 @@ class Sums:
         self.n += len(labels)
 
     def means(self, part: str) -> dict[str, float]:
-        """Mean loss and accuracy as plain numbers."""
+        """Mean loss and accuracy as plain numbers; nothing when there was no image."""
+        if not self.n:
+            return {}
         return {f"{part}/loss": float(self.loss) / self.n, f"{part}/acc": float(self.hits) / self.n}
 
 

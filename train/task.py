@@ -74,6 +74,11 @@ def _refuse_contradictions(cfg: DictConfig) -> None:
             f"warmup_epochs={cfg.warmup_epochs}: expected less than epochs={cfg.epochs}, or the "
             "learning rate is never reached."
         )
+    if cfg.val_fraction == 0 and cfg.objective.metric.startswith("val/"):
+        raise ConfigRefused(
+            f"val_fraction=0: no image validates, so objective.metric={cfg.objective.metric} does "
+            "not exist; type objective.metric=train/loss beside it."
+        )
     if cfg.resume_from and cfg.init_from:
         raise ConfigRefused(
             f"init_from={cfg.init_from}: expected null beside resume_from={cfg.resume_from}; "

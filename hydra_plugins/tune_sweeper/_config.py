@@ -112,6 +112,7 @@ class PbtConf(SweeperConf):
     name: str = "pbt"
     n_trials: int | None = None  # the population
     population_size: int = 8  # fewer than 4 leave nothing to choose between
+    init_candidates: int | None = None  # configurations that train the first step; null: as many
     step_epochs: int | None = None  # null: a tenth of the training
     burn_in_steps: int = 1  # early scores say little about the end
     exploit: str = "truncation"  # truncation | tournament | none
@@ -120,13 +121,44 @@ class PbtConf(SweeperConf):
     factors: list[float] = field(default_factory=lambda: [0.5, 0.8, 1.25, 2.0])  # on log scales
     linear: float = 0.2  # largest shift on linear scales, as a share of the range
     resample: float = 0.25  # chance that a key is drawn anew instead of moved
+    score_window: int = 1  # results of a lineage that are averaged before they are compared
+    keep: str = "winner"  # winner | population | all: checkpoints that stay when it is over
 
 
-STRATEGIES = (GridConf, RandomConf, BayesConf, PbtConf)
+@dataclass
+class AshaConf(SweeperConf):
+    """Asynchronous successive halving."""
+
+    strategy: str = f"{_SEARCH}._asha:Asha"
+    name: str = "asha"
+    n_trials: int | None = 60  # most are short: as many epochs as seven or eight full trainings
+    min_epochs: int | None = None  # of the first rung; null: a 27th of a full training
+    max_epochs: int | None = None  # of a full training; null: the app's epochs
+    max_epochs_total: int | None = None  # of all trainings; null: n_trials is the limit
+    eta: float = 3.0  # how much longer a training is at the next rung
+    keep: float | None = None  # share of a rung that goes on; null: 1 / eta; 0.5: median stopping
+    brackets: int = 1  # searches that start at higher and higher rungs
+    proposer: str = "random"  # random | bayes
+    progressive: bool = False  # a rung opens once those below disagree about who is better
+
+
+@dataclass
+class ReplayConf(SweeperConf):
+    """The winner of a sweep in steps, trained again as it was."""
+
+    strategy: str = f"{_SEARCH}._replay:Replay"
+    name: str = "replay"
+    n_trials: int | None = None  # one training
+    schedule: str | None = None  # its schedule.yaml, or the folder of its sweep
+
+
+STRATEGIES = (GridConf, RandomConf, BayesConf, PbtConf, AshaConf, ReplayConf)
+IN_STEPS = tuple(conf.strategy for conf in (PbtConf, AshaConf, ReplayConf))
+"""Those whose jobs continue the checkpoints of others."""
 
 
 def register() -> None:
-    """Makes `hydra/sweeper=grid|random|bayes|pbt` known to Hydra."""
+    """Makes `hydra/sweeper=grid|random|bayes|pbt|asha|replay` known to Hydra."""
     for conf in STRATEGIES:
         ConfigStore.instance().store(
             group="hydra/sweeper", name=conf.name, node=conf, provider="hydra_tune"

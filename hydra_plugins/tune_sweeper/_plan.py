@@ -10,9 +10,9 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from . import _earlier, _search, _settings
+from . import _earlier, _schedule, _search, _settings
 from ._app import App, fingerprint_of, has_key, value_of
-from ._config import SweeperConf
+from ._config import IN_STEPS, SweeperConf
 from ._errors import UsageError, nearest
 from ._search import Search
 from .run._journal import plain
@@ -37,6 +37,11 @@ class Plan:
     def space(self) -> Space:
         """What is searched."""
         return self.search.space
+
+    @property
+    def trains_in_steps(self) -> bool:
+        """Whether jobs continue the checkpoints of others."""
+        return self.conf.strategy in IN_STEPS
 
     def strategy(self, seed: int, *, in_batches: bool) -> Strategy:
         """A new strategy, at its beginning.
@@ -170,15 +175,20 @@ def make(
     """
     app = App(context, config)
     conf, own = _settings.read(settings)
+    schedule = _schedule.read(own["schedule"]) if "schedule" in own else None
+    if schedule is not None:
+        arguments = [*_schedule.arguments_of(schedule), *arguments]
     search = _search.parse(app, arguments, conf.params or {}, conf.conditions or {}, conf.where)
-    if not len(search.space) and conf.name != "grid":
+    if schedule is not None:
+        own = {**own, "steps": _schedule.steps_of(schedule, search)}
+    elif not len(search.space) and conf.name != "grid":
         raise UsageError(
             f"hydra/sweeper={conf.name}: nothing to search; sweep at least one key,"
             " for instance 'lr=interval(1e-4,1e-1)' (in quotes, because of the brackets)"
         )
     _search.check_fixed(search, app.knobs)
     _check_repeats(conf, search)
-    _check_steps(conf, own, search)
+    _check_steps(conf, search)
     return Plan(app, conf, own, search, _objective(app, conf, search))
 
 
@@ -228,9 +238,9 @@ def _check_repeats(conf: SweeperConf, search: Search) -> None:
         )
 
 
-def _check_steps(conf: SweeperConf, own: Mapping[str, Any], search: Search) -> None:
+def _check_steps(conf: SweeperConf, search: Search) -> None:
     """Strategies that continue trainings need an app that can."""
-    if "step_epochs" not in own:
+    if conf.strategy not in IN_STEPS:
         return
     keys = (conf.keys.epochs, conf.keys.until_epoch, conf.keys.resume_from)
     missing = [key for key in keys if not has_key(search.base, key)]

@@ -80,7 +80,7 @@ def sweep(
     `space` maps names to the grammar of the command line ("tag(log, interval(1e-4, 1e-1))") or to
     lists of choices. The task returns a number, or a mapping of metrics of which
     `metric=` names the one that counts. `settings` are those of `hydra.sweeper`. A `folder` that
-    holds an unfinished sweep of the same space is continued. For `strategy="pbt"` the task takes a
+    holds an unfinished sweep of the same space is continued. For "pbt" and "asha" the task takes a
     Step as second argument, and `epochs` is the length of a training.
 
     Raises:
@@ -146,7 +146,7 @@ def _merged(conf: type, settings: Mapping[str, Any]) -> dict[str, Any]:
 def _check(plan: Plan, space: Mapping[str, Any], epochs: int | None) -> None:
     if not len(plan.space):
         raise UsageError(f"space={dict(space)}: nothing to search; name at least one parameter")
-    if "step_epochs" in plan.own and epochs is None:
+    if plan.trains_in_steps and epochs is None:
         raise UsageError(f"strategy={plan.conf.name!r} trains in steps: say epochs=<number>")
     if plan.conf.repeats > 1:
         raise UsageError(f"repeats={plan.conf.repeats}: a function gets no seed to differ by")
@@ -180,19 +180,20 @@ def _sweep_config(folder: str | Path | None) -> DictConfig:
 
 def _run(plan: Plan, record: Record, task: Task) -> Outcome:
     conf = plan.conf
+    is_counted = conf.n_trials is not None and not plan.trains_in_steps
     watch = Watch(
         record,
         plan.space,
         plan.objective,
         display=conf.display,
-        n_jobs=conf.n_trials and conf.n_trials * conf.repeats,
+        n_jobs=(conf.n_trials or 0) * conf.repeats if is_counted else None,
     )
     loop = Loop(
         plan.strategy(record.header["seed"], in_batches=True),
         _InProcess(task, record.folder, _constants(plan)),
         record,
         objective=plan.objective,
-        rules=_settings.rules_of(conf, n_slots=1, can_resume="step_epochs" in plan.own),
+        rules=_settings.rules_of(conf, n_slots=1, can_resume=plan.trains_in_steps),
         on_restored=watch.restore,
         on_start=watch.started,
         on_end=watch.ended,

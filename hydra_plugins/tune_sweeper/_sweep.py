@@ -16,14 +16,15 @@ from ._adapter import Adapter, Around
 from ._adapters import adapt, make_launcher
 from ._app import has_key, value_of, write_config
 from ._folder import PARENT
+from ._jobs import Jobs
 from ._overrides import as_text
 from ._plan import Plan
 from ._settings import limits_of, rules_of
-from ._task import ATTEMPT, RecordedTask
+from ._task import RecordedTask
 from .run._interrupts import Interrupts
 from .run._loop import Loop, TaskRefused
 from .run._record import COMPLETE, TIME_S, Job, Record, is_step
-from .run._result import CHECKPOINT, INTERRUPTED
+from .run._result import INTERRUPTED
 from .run._rules import FAIL_FAST, MAX_FAILURES, Rules
 from .show._display import closing_metrics, number
 from .show._watch import Watch
@@ -48,8 +49,8 @@ class Sweep:
         config = _with_folder(config, record.folder)
         OmegaConf.save(config, record.folder / "multirun.yaml")
         self._interrupts = Interrupts(grace_s=plan.conf.grace_s)
+        self._jobs = Jobs(plan, record, hydra_overrides=_quiet(config))
         self._launcher = self._adapted(context, task, config)
-        self._quiet_jobs = _quiet(config)
         self._strategy = plan.strategy(record.header["seed"], in_batches=self._launcher.in_batches)
         self._watch = Watch(
             record,
@@ -77,7 +78,7 @@ class Sweep:
         conf = self._plan.conf
         recorded = RecordedTask(task, threads_key=conf.keys.threads)
         around = Around(
-            command=self._overrides,
+            command=self._jobs.overrides,
             sweep_folder=self._folder,
             config=config,
             interrupts=self._interrupts,
@@ -114,55 +115,11 @@ class Sweep:
         is_failure = reason in (FAIL_FAST, MAX_FAILURES) or self._loop.progress.best is None
         return _exit.FAILED if is_failure else _exit.DONE
 
-    # Jobs
-
-    def _overrides(self, job: Job, checkpoint: str | None) -> list[str]:
-        """The overrides of a job: as typed, its values, its place in its trial, its folder."""
-        texts = self._plan.search.overrides(job.proposal.values)
-        texts += [f"{key}={as_text(value)}" for key, value in self._seed(job).items()]
-        texts += self._continuation(job, checkpoint)
-        texts += [f"hydra.sweep.subdir={job.folder}", *self._quiet_jobs]
-        if job.attempt > 1:
-            texts.append(f"+hydra.job.env_set.{ATTEMPT}='{job.attempt}'")
-        return texts
-
-    def _seed(self, job: Job) -> dict[str, int]:
-        """Repeats and the members of a population differ by their seed; other jobs share it."""
-        key = self._plan.conf.keys.seed
-        shift = job.proposal.trial if is_step(job) else job.repeat
-        base = value_of(self._plan.search.base, key)
-        is_ours = is_step(job) or self._plan.conf.repeats > 1
-        if not is_ours or not isinstance(base, int) or key in self._plan.space.names:
-            return {}
-        return {key: base + shift}
-
-    def _continuation(self, job: Job, checkpoint: str | None) -> list[str]:
-        proposal, keys = job.proposal, self._plan.conf.keys
-        texts = []
-        if proposal.until_epoch is not None:
-            texts.append(f"{keys.until_epoch}={proposal.until_epoch}")
-            if has_key(self._plan.search.base, keys.log_dir):
-                folder = self._folder / str(proposal.trial)
-                texts.append(f"{keys.log_dir}={as_text(str(folder))}")
-        if checkpoint is not None:
-            texts.append(f"{keys.resume_from}={as_text(str(self._folder / checkpoint))}")
-        return texts
-
     def _write_best(self, job: Job) -> None:
-        config = self._plan.app.compose(self._reproduction(job))
-        write_config(config, self._record.folder / "best.yaml")
-
-    def _reproduction(self, job: Job) -> list[str]:
-        """Overrides that train a job again, exactly, on a CPU with as many threads."""
-        parent = job.proposal.parent
-        source = None if parent is None else f"{self._record.jobs[parent].folder}/{CHECKPOINT}"
-        texts = self._overrides(job, source)
-        log_dir = f"{self._plan.conf.keys.log_dir}="
-        kept = [t for t in texts if not t.lstrip("+").startswith(("hydra.", log_dir))]
-        threads, key = self._record.ends[job.number].threads, self._plan.conf.keys.threads
-        is_open = has_key(self._plan.search.base, key)
-        is_open = is_open and value_of(self._plan.search.base, key) is None
-        return [*kept, f"{key}={threads}"] if is_open and threads else kept
+        config = self._plan.app.compose(self._jobs.reproduction(job))
+        write_config(config, self._folder / "best.yaml")
+        if is_step(job):
+            self._jobs.write_schedule(job)
 
     # What is shown
 
@@ -200,7 +157,8 @@ class Sweep:
         return [
             *lines,
             self._winner(job, value),
-            f"{self._again(job)} {_commands.train_command(self._reproduction(job))}",
+            f"{self._again(job)} {_commands.train_command(self._jobs.reproduction(job))}",
+            *self._replay(job),
             f"or from a file:  {self._best_command(folder)}",
             f"compare:         {shlex.join(tensorboard)}",
         ]
@@ -208,7 +166,7 @@ class Sweep:
     def _used_up(self) -> list[str]:
         """Why a sweep is complete before n_trials, when it is."""
         n = len({job.proposal.trial for job in self._record.jobs.values()})
-        wanted = self._plan.conf.n_trials
+        wanted = None if self._plan.own.get("max_epochs_total") else self._plan.conf.n_trials
         return [f"the space has no more than {n} configurations"] if wanted and n < wanted else []
 
     def _winner(self, job: Job, value: float) -> str:
@@ -220,10 +178,16 @@ class Sweep:
         return f"best {objective} {number(value)}{mean} in trial {job.proposal.trial}{others}"
 
     def _again(self, job: Job) -> str:
-        """What the printed command repeats: of a population's winner, the last step."""
-        if is_step(job):
+        """What the printed command repeats: of a winner whose values changed, the last step."""
+        if not self._jobs.is_constant(job):
             return "train its last step:"
         return "train it again: " if self._plan.conf.repeats == 1 else "train its first seed:"
+
+    def _replay(self, job: Job) -> list[str]:
+        """The command that trains all of a winner whose values changed on the way."""
+        if self._jobs.is_constant(job):
+            return []
+        return [f"train all of it: {self._jobs.replay_command()}"]
 
     def _best_command(self, folder: Path) -> str:
         return _commands.train_command(["--config-dir", str(folder), "--config-name", "best"])
@@ -252,7 +216,8 @@ class Sweep:
         conf, space = self._plan.conf, self._plan.space
         is_known = not space.conditions and space.where is None
         n = len(self._strategy) if is_known and isinstance(self._strategy, Sized) else None
-        n_trials = min(filter(None, (conf.n_trials, n)), default=None)
+        n_trials = None if self._plan.trains_in_steps else conf.n_trials
+        n_trials = min(filter(None, (n_trials, n)), default=None)
         return n_trials * conf.repeats if n_trials else None
 
     def _remove(self) -> None:

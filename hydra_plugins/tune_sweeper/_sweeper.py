@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 
 class TuneSweeper(Sweeper):
-    """Every strategy of this plugin; `hydra/sweeper=grid|random|bayes|pbt` chooses the settings."""
+    """Every strategy of this plugin; `hydra/sweeper=<name>` chooses one and its settings."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings

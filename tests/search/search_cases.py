@@ -1,6 +1,7 @@
 """Spaces, strategies and a way to drive them that the tests of the search share."""
 
 import copy
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from hydra_plugins.tune_sweeper.search._asha import Asha
 from hydra_plugins.tune_sweeper.search._bayes import Bayes
 from hydra_plugins.tune_sweeper.search._grid import Grid
 from hydra_plugins.tune_sweeper.search._pbt import Pbt
@@ -93,13 +95,22 @@ def make_pbt(space: Space, seed: int = 0, n_trials: int = 0, **settings: Any) ->
     return Pbt(space, seed=seed, epochs=EPOCHS, step_epochs=STEP_EPOCHS, **own)
 
 
+def make_asha(space: Space, seed: int = 0, n_trials: int = N_TRIALS, **settings: Any) -> Asha:
+    return Asha(space, seed=seed, epochs=EPOCHS, n_trials=n_trials, **{"eta": 2, **settings})
+
+
 MAKERS: dict[str, Make] = {
     "grid": make_grid,
     "sobol": make_sobol,
     "iid": make_iid,
     "bayes": make_bayes,
     "pbt": make_pbt,
+    "asha": make_asha,
+    "asha bayes": functools.partial(make_asha, proposer="bayes"),
+    "asha progressive": functools.partial(make_asha, progressive=True),
+    "asha brackets": functools.partial(make_asha, brackets=2, keep=0.3, max_epochs_total=40),
 }
+IN_STEPS = tuple(name for name in MAKERS if name.startswith(("pbt", "asha")))
 
 
 @dataclass(frozen=True)

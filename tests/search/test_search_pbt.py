@@ -1,8 +1,7 @@
 """Population-based training: lineages, checkpoints, and the problems that tell it from a fake."""
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,82 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_cases import SPACES, law, spaces
+from trainings import Run, Step, by_chance
 
 from hydra_plugins.tune_sweeper.search._pbt import Pbt
 from hydra_plugins.tune_sweeper.search._space import LOG, Choice, Interval, Space
 from hydra_plugins.tune_sweeper.search._trial import Observation, Proposal
 
-Step = Callable[[Any, Proposal], tuple[Any, float | None]]
-
-
-@dataclass
-class Run:
-    """A whole training of a population, jobs ending in a random order."""
-
-    pbt: Pbt
-    step: Step  # state and proposal to the next state and its score
-    start: Any = None
-    n_slots: int = 100
-    order: random.Random = field(default_factory=lambda: random.Random(0))
-    jobs: list[Proposal] = field(default_factory=list)
-    ends: dict[int, Observation] = field(default_factory=dict)
-    states: dict[int, Any] = field(default_factory=dict)  # of jobs whose checkpoint is kept
-    running: list[int] = field(default_factory=list)
-    n_kept: int = 0  # the most checkpoints at once
-
-    def __post_init__(self) -> None:
-        while self.ask() or self.running:
-            self.finish(self.running.pop(self.order.randrange(len(self.running))))
-            self.delete()
-
-    def ask(self) -> bool:
-        proposals = self.pbt.ask(self.n_slots - len(self.running))
-        for proposal in proposals:
-            assert proposal.parent is None or proposal.parent in self.states
-            self.running.append(len(self.jobs))
-            self.jobs.append(proposal)
-        return bool(proposals)
-
-    def finish(self, job: int) -> None:
-        proposal = self.jobs[job]
-        before = self.start if proposal.parent is None else self.states[proposal.parent]
-        self.states[job], score = self.step(before, proposal)
-        self.ends[job] = Observation(job, proposal, score)
-        self.pbt.tell([self.ends[job]])
-
-    def delete(self) -> None:
-        """As the loop does: what the strategy does not need, and nobody runs from, goes."""
-        parents = {self.jobs[j].parent for j in self.running}
-        needed = self.pbt.needed_checkpoints() | parents
-        self.states = {j: s for j, s in self.states.items() if j in needed}
-        self.n_kept = max(self.n_kept, len(self.states))
-
-    def results(self, step: int) -> list[Observation]:
-        """The last of each member at a step, best first, the dead last."""
-        found = {o.proposal.trial: o for o in self.ends.values() if o.proposal.step == step}
-        return sorted(found.values(), key=lambda o: (o.score is None, o.score))
-
-    def children(self) -> list[Proposal]:
-        return [p for p in self.jobs if p.parent is not None]
-
-
 LR = Space((Interval("lr", 1e-3, 1.0, scale=LOG),))
 
 
-def make(space: Space = LR, seed: int = 0, **settings: Any) -> Pbt:
+def make(space: Space = LR, seed: int = 0, kind: type[Pbt] = Pbt, **settings: Any) -> Pbt:
     defaults = {"epochs": 24, "population_size": 8, "step_epochs": 3, "in_batches": True}
-    return Pbt(space, seed=seed, **{**defaults, **settings})
-
-
-def by_chance(seed: int, failing: float = 0.0) -> Step:
-    """Scores without meaning, some of them failures; a function of the job alone."""
-
-    def step(state: Any, proposal: Proposal) -> tuple[Any, float | None]:
-        rng = random.Random(f"{seed}/{proposal.trial}/{proposal.step}")
-        fails = rng.random() < failing
-        return (state or 0) + 1, None if fails else rng.random()
-
-    return step
+    return kind(space, seed=seed, **{**defaults, **settings})
 
 
 ORDERS = st.integers(0, 10**6)
@@ -104,6 +39,7 @@ def test_parents_are_kept_until_they_are_used(
     run = Run(pbt, by_chance(seed, failing), n_slots=n_slots, order=random.Random(seed))
 
     assert run.ends.keys() == set(range(len(run.jobs)))
+    assert run.n_lost == 0
 
 
 @law
@@ -322,7 +258,7 @@ def test_finished_population_needs_no_checkpoints() -> None:
     """The best ones are kept by the loop, not by the strategy."""
     run = Run(make(), by_chance(0))
 
-    assert run.pbt.needed_checkpoints() == set()
+    assert run.strategy.needed_checkpoints() == set()
 
 
 # Settings
@@ -343,6 +279,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"factors": [-1.0, -1.0]}, "expected positive numbers"),
     ({"linear": 0.0}, "linear=0.0"),
     ({"resample": 1.1}, "resample=1.1"),
+    ({"init_candidates": 7}, "init_candidates=7: expected at least population_size=8"),
+    ({"score_window": 0}, "score_window=0: expected at least 1 step"),
+    ({"keep": "best"}, "keep='best' is unknown: one of winner, population, all"),
 ]
 
 
@@ -390,7 +329,7 @@ def test_known_schedule_is_followed(settings: dict[str, Any], median: float, p90
     assert np.quantile(found, 0.9) <= p90
 
 
-def toy(seed: int, n_steps: int) -> float:
+def toy(seed: int, n_steps: int, kind: type[Pbt] = Pbt) -> float:
     """Best Q = 1.2 - a^2 - b^2 of two workers that see h0 a^2 and h1 b^2 (Jaderberg, figure 2)."""
     space = Space((Interval("h0", 0.0, 1.0), Interval("h1", 0.0, 1.0)))
 
@@ -403,6 +342,7 @@ def toy(seed: int, n_steps: int) -> float:
     pbt = make(
         space,
         seed=seed,
+        kind=kind,
         epochs=n_steps,
         step_epochs=1,
         population_size=2,
@@ -442,3 +382,168 @@ def test_divergence_is_left_behind() -> None:
 
     assert np.mean(dead) < 0.04
     assert not any(o.score is None for run in runs for o in run.results(19))
+
+
+# Settings that come on top
+
+
+def by_lr(state: Any, proposal: Proposal) -> tuple[Any, float]:
+    """The smaller lr, the better."""
+    return None, proposal.values["lr"]
+
+
+def test_best_candidates_become_the_population() -> None:
+    """All of them train the first step; only the best 8 of 20 train further."""
+    run = Run(make(init_candidates=20), by_lr, n_slots=3)
+    first = sorted(p.values["lr"] for p in run.jobs if p.step == 0)
+    second = [p.values["lr"] for p in run.jobs if p.step == 1]
+
+    assert len(first) == 20
+    assert sorted(second) == first[:8]
+    assert len(run.jobs) == len(make(init_candidates=20)) == 20 + 7 * 8
+    assert run.n_kept <= 20
+
+
+@law
+@given(ORDERS, st.sampled_from([0.0, 0.5]), st.integers(1, 20))
+def test_candidates_may_die(seed: int, failing: float, n_slots: int) -> None:
+    """The population is as large as ever, and no checkpoint is missed."""
+    order = random.Random(seed)
+    pbt = make(seed=seed, init_candidates=12)
+    run = Run(pbt, by_chance(seed, failing), n_slots=n_slots, order=order)
+
+    assert run.n_lost == 0
+    assert len({p.trial for p in run.jobs if p.step == 7}) == 8
+
+
+def test_score_window_averages_along_the_lineage() -> None:
+    """A member that is good by turns is no better than one that is always in between."""
+
+    def by_turns(state: Any, p: Proposal) -> tuple[Any, float]:
+        return None, 5.0 + p.trial / 100 if p.trial else 10.0 * ((p.step + 1) % 2)
+
+    one, two = (
+        Run(make(score_window=window, burn_in_steps=0, min_peers=1.0), by_turns)
+        for window in (1, 2)
+    )
+
+    # At step 0 member 0 is the worst. Later it is the best or the worst by turns, or in the middle.
+    assert {p.step for p in one.jobs if p.trial == 0 and p.info["op"] == "exploit"} == {1, 3, 5, 7}
+    assert {p.step for p in two.jobs if p.trial == 0 and p.info["op"] == "exploit"} == {1}
+
+
+@pytest.mark.parametrize(("keep", "n_kept"), [("winner", 0), ("population", 8), ("all", 64)])
+def test_checkpoints_that_stay(keep: str, n_kept: int) -> None:
+    """Of the winner's the loop takes care; the population's are those of its last step."""
+    run = Run(make(keep=keep), by_chance(0))
+
+    assert len(run.strategy.needed_checkpoints()) == n_kept
+    assert len(run.states) == n_kept
+
+
+@law
+@given(ORDERS, st.integers(1, 12), st.sampled_from([4, 8, 16]))
+def test_checkpoints_are_at_most_half_more_than_members(seed: int, n_slots: int, size: int) -> None:
+    """Besides one per slot: of those that run, and of who may still be copied."""
+    pbt = make(seed=seed, population_size=size, min_peers=0.75)
+    run = Run(pbt, by_chance(seed), n_slots=n_slots, order=random.Random(seed))
+
+    assert run.n_kept <= 1.5 * size + n_slots
+
+
+# Fakes: what looks like population-based training and is none
+
+
+class ExploitOnly(Pbt):
+    """Copies a donor and changes nothing."""
+
+    def _copy(self, own: Observation, donor: Observation, rng: np.random.Generator) -> Proposal:
+        return replace(super()._copy(own, donor, rng), values=donor.proposal.values)
+
+
+class ExploreOnly(Pbt):
+    """Changes its own values, and copies nobody."""
+
+    def _copy(self, own: Observation, donor: Observation, rng: np.random.Generator) -> Proposal:
+        return super()._copy(own, own, rng)
+
+
+class WeightsNotCopied(Pbt):
+    """Takes the donor's values and goes on with its own weights."""
+
+    def _copy(self, own: Observation, donor: Observation, rng: np.random.Generator) -> Proposal:
+        return replace(super()._copy(own, donor, rng), parent=own.job)
+
+
+class ValuesNotCopied(Pbt):
+    """Takes the donor's weights and changes its own values."""
+
+    def _copy(self, own: Observation, donor: Observation, rng: np.random.Generator) -> Proposal:
+        return replace(super()._copy(own, own, rng), parent=donor.job)
+
+
+class EverybodyChanges(Pbt):
+    """Who is not replaced changes its values too."""
+
+    def _stay(self, own: Observation) -> Proposal:
+        rng = np.random.default_rng([own.job])
+        return replace(super()._stay(own), values=self._explore(own.proposal.values, rng)[0])
+
+
+def follows_the_schedule(kind: type[Pbt]) -> bool:
+    return float(np.median([schedule(seed, kind=kind) for seed in range(15)])) < 1.6
+
+
+def solves_the_toy(kind: type[Pbt]) -> bool:
+    return 0.95 < float(np.median([toy(seed, 15, kind=kind) for seed in range(15)])) < 1.1
+
+
+def moves_the_donors_values(kind: type[Pbt]) -> bool:
+    """Whoever goes on with other weights has values within a factor of those they came with."""
+    run = Run(make(seed=1, kind=kind, resample=0.0), by_chance(1))
+    copies = [(p, run.jobs[p.parent or 0]) for p in run.children()]
+    ratios = [
+        child.values["lr"] / parent.values["lr"]
+        for child, parent in copies
+        if child.trial != parent.trial
+    ]
+    return bool(ratios) and all(0.49 < r < 2.01 for r in ratios)
+
+
+def changes_only_who_is_replaced(kind: type[Pbt]) -> bool:
+    """Who goes on with its own weights keeps its values."""
+    run = Run(make(seed=1, kind=kind), by_chance(1))
+    own = [(p, run.jobs[p.parent or 0]) for p in run.children()]
+    return all(c.values == parent.values for c, parent in own if c.trial == parent.trial)
+
+
+CHECKS = (
+    follows_the_schedule,
+    solves_the_toy,
+    moves_the_donors_values,
+    changes_only_who_is_replaced,
+)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_real_one_passes_every_check(check: Any) -> None:
+    """Otherwise catching fakes would mean nothing."""
+    assert check(Pbt)
+
+
+@pytest.mark.parametrize(
+    ("fake", "caught_by"),
+    [
+        (ExploitOnly, follows_the_schedule),
+        (ExploitOnly, solves_the_toy),
+        (ExploreOnly, follows_the_schedule),
+        (ExploreOnly, solves_the_toy),
+        (WeightsNotCopied, follows_the_schedule),
+        (WeightsNotCopied, solves_the_toy),
+        (ValuesNotCopied, moves_the_donors_values),
+        (EverybodyChanges, changes_only_who_is_replaced),
+    ],
+)
+def test_fakes_are_caught(fake: type[Pbt], caught_by: Any) -> None:
+    """Each by at least one check."""
+    assert not caught_by(fake)

@@ -7,6 +7,7 @@ from apps import APP, TRAIN, Run
 
 LR = "lr=interval(1e-4,1e-1)"
 BAYES = "hydra/sweeper=bayes"
+ASHA = "hydra/sweeper=asha"
 RANDOM = "hydra/sweeper=random"
 PBT = "hydra/sweeper=pbt"
 SET = "hydra.sweeper"
@@ -43,6 +44,15 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["-m", BAYES, f"{SET}.name=../../x", LR], ["../../x", "letters, digits"]),
     (["-m", BAYES, "hydra.sweep.dir=", LR], ["hydra.sweep.dir=", "expected a folder"]),
     (["schedule.name=cosin"], ["schedule.name=cosin", "cosine"]),
+    (["-m", "hydra/sweeper=replay"], ["which schedule", f"{SET}.schedule=outputs/pbt-1"]),
+    (["-m", "hydra/sweeper=replay", f"{SET}.schedule=nope"], ["nope cannot be read"]),
+    (["-m", ASHA, LR, f"{SET}.min_epochs=11"], ["min_epochs=11", "<= 10, the app's epochs"]),
+    (["-m", ASHA, LR, f"{SET}.eta=1"], ["eta=1: expected a number above 1"]),
+    (["-m", ASHA, LR, f"{SET}.proposer=byes"], ["'byes'", "random, bayes"]),
+    (["-m", ASHA, LR, f"{SET}.max_epochs_total=9"], ["max_epochs_total=9", "at least 10"]),
+    (["-m", ASHA, LR, f"{SET}.repeats=2"], ["repeats", "without steps"]),
+    (["-m", ASHA, "until_epoch=1,2"], ["until_epoch", "cannot be swept"]),
+    (["-m", ASHA, LR, "until_epoch=3"], ["until_epoch=3", "epochs=3"]),
     # The grammar
     (["bayes"], ["expected key=value", "+bayes="]),
     (["lr = 0.1"], ["no blanks round ="]),
@@ -95,8 +105,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["-m", "lr=choice(0.1,0.1)"], ["0.1", "twice"]),
     (["-m", "batch_size=0,16"], ["0 is not", "[1, inf)"]),
     (["-m", "flip_direction=horizontal,vertcal"], ["vertcal", "did you mean vertical?"]),
-    (["-m", BAYES, LR, "val_fraction=1.2"], ["val_fraction=1.2", "(0, 1)"]),
-    (["val_fraction=1.2"], ["val_fraction=1.2", "(0, 1)"]),
+    (["-m", BAYES, LR, "val_fraction=1.2"], ["val_fraction=1.2", "[0, 1)"]),
+    (["val_fraction=1.2"], ["val_fraction=1.2", "[0, 1)"]),
     (["lr=-1"], ["lr=-1", "(0, 10]"]),
     (["lr=nan"], ["lr=nan", "(0, 10]"]),
     (["epochs=0"], ["epochs=0", "[1, inf)"]),

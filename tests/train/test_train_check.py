@@ -30,9 +30,12 @@ GROUPS = ("data", "model", "optimizer", "schedule", "augment", "trainer")
     [
         (
             "val_fraction=1.2",
-            "val_fraction=1.2: expected a number in (0, 1), for instance val_fraction=0.2",
+            "val_fraction=1.2: expected a number in [0, 1), for instance val_fraction=0.2",
         ),
-        ("val_fraction=0", "val_fraction=0: expected a number in (0, 1), for instance val_frac"),
+        (
+            "val_fraction=-0.1",
+            "val_fraction=-0.1: expected a number in [0, 1), for instance val_frac",
+        ),
         ("lr=-1", "lr=-1: expected a number in (0, 10], for instance lr=1e-3"),
         ("lr=nan", "lr=nan: expected a number in (0, 10]"),
         ("lr=inf", "lr=inf: expected a number in (0, 10]"),
@@ -213,7 +216,7 @@ def test_wrong_knob_ends_the_program_with_2_and_leaves_nothing(
 
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(
-        "error: val_fraction=1.2: expected a number in (0, 1)"
+        "error: val_fraction=1.2: expected a number in [0, 1)"
     )
     assert ended.stdout == "False\n"
     assert list((tmp_path / "here").iterdir()) == []

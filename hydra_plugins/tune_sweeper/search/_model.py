@@ -34,7 +34,7 @@ class Data:
     failed: Array  # (b, f)
     pending: Array  # (q, f)
     groups: Array  # (f,) parameter that a feature belongs to
-    places: Array  # (l, f) where the incumbent is sought: the trials as they would count today
+    places: Array  # (n, f) the same trials as if they counted in full; the incumbent is one
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Model:
 
     posteriors: Sequence[Posterior]  # of observed and pending points
     bests: Array  # (s,) incumbents: the smallest posterior mean at a place
-    means: Array  # (n,) at the trials that ended well
+    means: Array  # (n,) at the places of the trials that ended well
     scale: Scale
     success: Posterior | None  # above 0 where trials end well; None: none failed
     name: str  # of the acquisition
@@ -94,7 +94,7 @@ def make_model(data: Data, *, acquisition: str, rng: np.random.Generator) -> Mod
     found = fit(X, r, data.groups, n_draws=n_draws, rng=rng)
     y = warp(r, found.log_c)
     told = [_gp.condition(X, y, theta, data.groups) for theta in found.draws]
-    means = np.mean([p.predict(data.F)[0] for p in told], axis=0)
+    means = np.mean([p.predict(data.places)[0] for p in told], axis=0)
     believed = [_believe(p, data.pending) for p in told]
     # The believed points count too, or each pending trial would go on promising its improvement.
     places = np.vstack([data.places, data.pending])

@@ -7,31 +7,19 @@ worker asks for it, among results of the same step.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ._design import Design
 from ._explore import Explore
+from ._population import Population, rank
 from ._space import Space
 from ._trial import Observation, Proposal
 
 EXPLOITS = ("truncation", "tournament", "none")
+KEEPS = ("winner", "population", "all")
 _FEWEST_STEPS = 4  # fewer than that leave no time for a schedule to emerge
-
-
-@dataclass
-class _Member:
-    """What one member has done so far."""
-
-    results: list[Observation] = field(default_factory=list)  # by step
-    is_busy: bool = False
-    n_starts: int = 0  # from scratch
-
-    @property
-    def next_step(self) -> int:
-        return len(self.results)
 
 
 class Pbt:
@@ -41,6 +29,10 @@ class Pbt:
     move the donor's hyperparameters. Dead members count as worst and are always replaced. The
     decision of a member at a step depends on the seed, the member, the step and the results of that
     step alone, so with min_peers=1 the order in which jobs end does not matter.
+
+    With `init_candidates` more configurations than the population train the first step, and the
+    best of them become the population. `score_window` results of a lineage are averaged before
+    they are compared.
 
     Raises:
         ValueError: settings that contradict each other or the number of epochs.
@@ -55,6 +47,7 @@ class Pbt:
         population_size: int,
         in_batches: bool,
         initial: Sequence[Mapping[str, Any]] = (),
+        init_candidates: int | None = None,
         step_epochs: int | None = None,
         burn_in_steps: int = 1,
         exploit: str = "truncation",
@@ -63,13 +56,13 @@ class Pbt:
         factors: Sequence[float] = (0.5, 0.8, 1.25, 2.0),
         linear: float = 0.2,
         resample: float = 0.25,
+        score_window: int = 1,
+        keep: str = "winner",
     ) -> None:
-        self._check(population_size, exploit, quantile, min_peers)
-        if (step_epochs is not None and step_epochs < 1) or burn_in_steps < 0:
-            raise ValueError(
-                f"step_epochs={step_epochs}, burn_in_steps={burn_in_steps}: expected at least 1"
-                " epoch, and 0 steps or more"
-            )
+        n_candidates = population_size if init_candidates is None else init_candidates
+        _check_population(population_size, n_candidates, quantile, min_peers)
+        _check_steps(step_epochs, burn_in_steps, score_window)
+        _check_choices(exploit, keep)
         self._space = space
         self._seed = seed
         self._epochs = epochs
@@ -88,86 +81,60 @@ class Pbt:
         self._explore = Explore(space, factors=factors, linear=linear, resample=resample)
         self._design = Design(space, seed=seed, initial=initial)
         self._drawn: list[dict[str, Any] | None] = []
-        self._members = [_Member() for _ in range(population_size)]
-
-    @staticmethod
-    def _check(size: int, exploit: str, quantile: float, min_peers: float | None) -> None:
-        if size < 2:
-            raise ValueError(f"population_size={size}: at least 2 members are needed, better 4")
-        if exploit not in EXPLOITS:
-            raise ValueError(f"exploit={exploit!r} is unknown: one of {', '.join(EXPLOITS)}")
-        if not 0 < quantile <= 0.5:
-            raise ValueError(f"quantile={quantile}: expected a share in (0, 0.5]")
-        if min_peers is not None and not 0 < min_peers <= 1:
-            raise ValueError(f"min_peers={min_peers}: expected a share in (0, 1]")
+        self._keep = keep
+        self._population = Population(
+            population_size, n_candidates=n_candidates, n_steps=self._n_steps, window=score_window
+        )
+        self._ended: set[int] = set()  # jobs
 
     def __len__(self) -> int:
         """How many jobs there will be, unless members start anew."""
-        return len(self._members) * self._n_steps
+        return len(self._population)
 
     def ask(self, n: int) -> list[Proposal]:
         """Next steps of members that are free and have enough peers, the last ones first."""
         proposals: list[Proposal] = []
         while len(proposals) < n:
-            ready = [m for m in range(len(self._members)) if self._is_ready(m)]
+            ready = self._population.ready(self._n_peers)
             if not ready:
                 break
-            member = min(ready, key=lambda m: (self._members[m].next_step, m))
-            proposals.append(self._propose(member))
+            proposals.append(self._propose(ready[0]))
             self.accept(proposals[-1:])
         return proposals
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Takes note of steps that run now."""
         for proposal in proposals:
-            member = self._members[proposal.trial]
-            member.is_busy = True
-            member.n_starts += proposal.parent is None
+            self._population.start(proposal)
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        """Takes note of ended steps; who died in the very first one starts anew, once."""
+        """Takes note of ended steps."""
         for observation in observations:
-            member = self._members[observation.proposal.trial]
-            member.is_busy = False
-            is_stillborn = observation.score is None and observation.proposal.step == 0
-            if not is_stillborn or member.n_starts > 1:
-                member.results.append(observation)
+            self._ended.add(observation.job)
+            self._population.end(observation)
 
     def needed_checkpoints(self) -> set[int]:
         """Those of possible donors of steps that somebody has yet to decide, and of who waits."""
-        unfinished = [m for m in self._members if m.next_step < self._n_steps]
-        needed = {m.results[-1].job for m in unfinished if m.results and not m.is_busy}
-        # Who is busy decides after the step that he is in, who is free after the one before.
-        undecided = (m.next_step if m.is_busy else m.next_step - 1 for m in unfinished)
-        for step in range(max(0, min(undecided, default=self._n_steps)), self._n_steps - 1):
-            needed |= {o.job for o in self._donors(step, n_results=len(self._members))}
-        return needed
-
-    def _is_ready(self, index: int) -> bool:
-        member = self._members[index]
-        step = member.next_step
-        if member.is_busy or step >= self._n_steps:
-            return False
-        return step == 0 or len(self._results(step - 1)) >= self._n_peers
-
-    def _results(self, step: int) -> list[Observation]:
-        """What the members reached at a step, best first, the dead last."""
-        found = [m.results[step] for m in self._members if m.next_step > step]
-        return sorted(found, key=_rank)
+        if self._keep == "all":
+            return set(self._ended)
+        first, needed = self._population.undecided()
+        for step in range(first, self._n_steps - 1):
+            needed |= {o.job for o in self._donors(step, n_results=self._population.size)}
+        return needed | (self._population.last_jobs() if self._keep == "population" else set())
 
     def _donors(self, step: int, n_results: int) -> list[Observation]:
         """Living members that a worse one may copy once `n_results` have reached the step."""
-        alive = [o for o in self._results(step) if o.score is not None]
+        alive = [o for o in self._population.results(step) if o.score is not None]
         return alive[: self._n_replaced(n_results)] if self._exploit != "tournament" else alive
 
     def _n_replaced(self, n_results: int) -> int:
         """A share of the population, but at most half of those that are there."""
-        return max(1, min(int(self._quantile * len(self._members)), n_results // 2))
+        return max(1, min(int(self._quantile * self._population.size), n_results // 2))
 
     # Decisions
 
     def _propose(self, index: int) -> Proposal:
-        member = self._members[index]
+        member = self._population.members[index]
         step = member.next_step
         if step == 0:
             return self._proposal(index, 0, self._fresh(index), None, {"op": "start"})
@@ -177,10 +144,21 @@ class Pbt:
         if donor is None and own.score is None:  # nobody is alive
             return self._proposal(index, step, self._fresh(index), None, {"op": "start"})
         if donor is None:
-            return self._proposal(index, step, own.proposal.values, own.job, {"op": "continue"})
+            return self._stay(own)
+        return self._copy(own, donor, rng)
+
+    def _stay(self, own: Observation) -> Proposal:
+        """A member goes on as it is."""
+        trained = own.proposal
+        values, info = trained.values, {"op": "continue"}
+        return self._proposal(trained.trial, trained.step + 1, values, own.job, info)
+
+    def _copy(self, own: Observation, donor: Observation, rng: np.random.Generator) -> Proposal:
+        """A member takes weights and values of another one, and moves the values."""
         values, moves = self._explore(donor.proposal.values, rng)
         info = {"op": "exploit", "donor": donor.proposal.trial, "moves": moves}
-        return self._proposal(index, step, values, donor.job, info)
+        step = own.proposal.step + 1
+        return self._proposal(own.proposal.trial, step, values, donor.job, info)
 
     def _proposal(
         self,
@@ -195,7 +173,8 @@ class Pbt:
 
     def _fresh(self, member: int) -> dict[str, Any]:
         """The configuration of a member's first, second, ... start, whoever starts before it."""
-        number = member + self._members[member].n_starts * len(self._members)
+        members = self._population.members
+        number = member + members[member].n_starts * len(members)
         while len(self._drawn) <= number:
             self._drawn.append(self._design.next())
         values = self._drawn[number]
@@ -207,7 +186,7 @@ class Pbt:
 
     def _donor(self, own: Observation, step: int, rng: np.random.Generator) -> Observation | None:
         """Whom a member copies after `step`; None when it goes on by itself."""
-        results = self._results(step)
+        results = self._population.results(step)
         donors = [o for o in self._donors(step, len(results)) if o.job != own.job]
         if not donors:
             return None
@@ -217,11 +196,38 @@ class Pbt:
         if step < self._burn_in_steps or self._exploit == "none":
             return None
         if self._exploit == "tournament":
-            return drawn if _rank(drawn) < _rank(own) else None
+            return drawn if rank(drawn) < rank(own) else None
         bottom = results[-self._n_replaced(len(results)) :]
         return drawn if own.job in [o.job for o in bottom] else None
 
 
-def _rank(observation: Observation) -> tuple[float, int]:
-    score = math.inf if observation.score is None else observation.score
-    return score, observation.proposal.trial
+def _check_population(
+    size: int, n_candidates: int, quantile: float, min_peers: float | None
+) -> None:
+    if size < 2:
+        raise ValueError(f"population_size={size}: at least 2 members are needed, better 4")
+    if n_candidates < size:
+        raise ValueError(
+            f"init_candidates={n_candidates}: expected at least population_size={size}, or null"
+        )
+    if not 0 < quantile <= 0.5:
+        raise ValueError(f"quantile={quantile}: expected a share in (0, 0.5]")
+    if min_peers is not None and not 0 < min_peers <= 1:
+        raise ValueError(f"min_peers={min_peers}: expected a share in (0, 1]")
+
+
+def _check_steps(step_epochs: int | None, burn_in_steps: int, score_window: int) -> None:
+    if (step_epochs is not None and step_epochs < 1) or burn_in_steps < 0:
+        raise ValueError(
+            f"step_epochs={step_epochs}, burn_in_steps={burn_in_steps}: expected at least 1"
+            " epoch, and 0 steps or more"
+        )
+    if score_window < 1:
+        raise ValueError(f"score_window={score_window}: expected at least 1 step")
+
+
+def _check_choices(exploit: str, keep: str) -> None:
+    if exploit not in EXPLOITS:
+        raise ValueError(f"exploit={exploit!r} is unknown: one of {', '.join(EXPLOITS)}")
+    if keep not in KEEPS:
+        raise ValueError(f"keep={keep!r} is unknown: one of {', '.join(KEEPS)}")

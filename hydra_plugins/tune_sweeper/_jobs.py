@@ -1,0 +1,106 @@
+"""What each job is told, and what a user types to train a winner again."""
+
+import itertools
+from collections.abc import Sequence
+
+from . import _commands, _schedule
+from ._app import has_key, value_of
+from ._overrides import as_text
+from ._plan import Plan
+from ._task import ATTEMPT
+from .run._record import Job, Record, is_step
+from .run._result import CHECKPOINT
+
+
+class Jobs:
+    """The overrides of the jobs of one sweep; `hydra_overrides` go to all of them."""
+
+    def __init__(self, plan: Plan, record: Record, *, hydra_overrides: Sequence[str]) -> None:
+        self._plan = plan
+        self._record = record
+        self._folder = record.folder.resolve()
+        self._hydra_overrides = hydra_overrides
+
+    def overrides(self, job: Job, checkpoint: str | None) -> list[str]:
+        """The overrides of a job: as typed, its values, its place in its trial, its folder."""
+        texts = [*self._plan.search.overrides(job.proposal.values), *self._seed(job)]
+        texts += self._continuation(job, checkpoint)
+        texts += [f"hydra.sweep.subdir={job.folder}", *self._hydra_overrides]
+        if job.attempt > 1:
+            texts.append(f"+hydra.job.env_set.{ATTEMPT}='{job.attempt}'")
+        return texts
+
+    def _seed(self, job: Job) -> list[str]:
+        """Repeats and the trials of a sweep in steps differ by their seed; other jobs share it."""
+        key = self._plan.conf.keys.seed
+        shift = job.proposal.trial if is_step(job) else job.repeat
+        base = value_of(self._plan.search.base, key)
+        is_ours = is_step(job) or self._plan.conf.repeats > 1
+        if not is_ours or not isinstance(base, int) or key in self._plan.space.names:
+            return []
+        return [f"{key}={as_text(base + shift)}"]
+
+    def _continuation(self, job: Job, checkpoint: str | None) -> list[str]:
+        proposal, keys = job.proposal, self._plan.conf.keys
+        texts = []
+        if proposal.until_epoch is not None:
+            texts.append(f"{keys.until_epoch}={proposal.until_epoch}")
+            if has_key(self._plan.search.base, keys.log_dir):
+                folder = self._folder / str(proposal.trial)
+                texts.append(f"{keys.log_dir}={as_text(str(folder))}")
+        if checkpoint is not None:
+            texts.append(f"{keys.resume_from}={as_text(str(self._folder / checkpoint))}")
+        return texts
+
+    # Winners
+
+    def is_constant(self, job: Job) -> bool:
+        """Whether one command trains it from the beginning: its values never changed."""
+        own = [self._own(member) for member in self._lineage(job)]
+        return all(texts == own[0] for texts in own)
+
+    def reproduction(self, job: Job) -> list[str]:
+        """Overrides that train a job again, exactly, on a CPU with as many threads.
+
+        Where the values of its trial changed on the way, its last step alone.
+        """
+        parent = None if self.is_constant(job) else job.proposal.parent
+        source = None if parent is None else f"{self._record.jobs[parent].folder}/{CHECKPOINT}"
+        log_dir = f"{self._plan.conf.keys.log_dir}="
+        texts = self.overrides(job, source)
+        kept = [t for t in texts if not t.lstrip("+").startswith(("hydra.", log_dir))]
+        return list(dict.fromkeys([*kept, *self._threads(job)]))
+
+    def write_schedule(self, job: Job) -> None:
+        """schedule.yaml: the values with which a winner was trained, step by step."""
+        pieces = itertools.groupby(self._lineage(job), key=self._own)
+        # Steps with the same values are one: where a training is cut makes no difference.
+        steps = [(list(piece)[-1].proposal.until_epoch or 0, texts) for texts, piece in pieces]
+        comment = ["how the best trial was trained, and to train it so again:"]
+        comment.append(self.replay_command())
+        fixed = [*self._plan.search.fixed, *self._threads(job)]
+        _schedule.write(self._record.folder, fixed=fixed, steps=steps, comment=comment)
+
+    def replay_command(self) -> str:
+        """The command that trains the winner's schedule again."""
+        setting = f"hydra.sweeper.schedule={as_text(str(self._record.folder))}"
+        return _commands.train_command(["-m", "hydra/sweeper=replay", setting])
+
+    def _lineage(self, job: Job) -> list[Job]:
+        """The job and those that it goes on from, the first one first."""
+        found = [job]
+        while (parent := found[0].proposal.parent) is not None:
+            found.insert(0, self._record.jobs[parent])
+        return found
+
+    def _own(self, job: Job) -> list[str]:
+        """The overrides in which a job may differ from the others of its lineage."""
+        fixed = set(self._plan.search.fixed)
+        swept = self._plan.search.overrides(job.proposal.values)
+        return [*(text for text in swept if text not in fixed), *self._seed(job)]
+
+    def _threads(self, job: Job) -> list[str]:
+        threads, key = self._record.ends[job.number].threads, self._plan.conf.keys.threads
+        is_open = has_key(self._plan.search.base, key)
+        is_open = is_open and value_of(self._plan.search.base, key) is None
+        return [f"{key}={threads}"] if is_open and threads else []

@@ -1,0 +1,86 @@
+"""schedule.yaml: how the winner of a sweep in steps was trained, and that file read again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ._errors import UsageError
+from ._search import Search
+from .search._replay import Step
+
+FILE = "schedule.yaml"
+
+
+def write(
+    folder: Path,
+    *,
+    fixed: Sequence[str],
+    steps: Sequence[tuple[int, Sequence[str]]],
+    comment: Sequence[str],
+) -> None:
+    """Overrides that all steps share, and per step its last epoch and its own overrides."""
+    rows = [{"until_epoch": until, "overrides": list(texts)} for until, texts in steps]
+    content = {"fixed": list(fixed), "steps": rows}
+    text = "".join(f"# {line}\n" for line in comment)
+    text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+    new = folder / f"{FILE}.new"
+    new.write_text(text, encoding="utf-8")
+    new.replace(folder / FILE)
+
+
+def read(setting: str | None) -> Mapping[str, Any]:
+    """The content of a schedule; `setting` is the file, or the folder of the sweep.
+
+    Raises:
+        UsageError: no such file, or none that `write` wrote.
+    """
+    typed = f"hydra.sweeper.schedule={setting}"
+    if setting is None:
+        raise UsageError(
+            "hydra/sweeper=replay: which schedule? For instance"
+            " hydra.sweeper.schedule=outputs/pbt-1/schedule.yaml"
+        )
+    path = Path(setting) / FILE if Path(setting).is_dir() else Path(setting)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"{typed}: {path} cannot be read as a schedule ({type(error).__name__}); pbt and asha"
+            " write one into their folders"
+        ) from error
+    if not _is_schedule(content):
+        raise UsageError(f"{typed}: {path} is no schedule; pbt and asha write one")
+    return dict(content)
+
+
+def _is_schedule(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("fixed"), list):
+        return False
+    steps = content.get("steps")
+    return isinstance(steps, list) and bool(steps) and all(map(_is_step, steps))
+
+
+def _is_step(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("overrides"), list):
+        return False
+    return isinstance(row.get("until_epoch"), int) and all("=" in str(t) for t in row["overrides"])
+
+
+def arguments_of(schedule: Mapping[str, Any]) -> list[str]:
+    """Overrides that make a space of all values that the steps have: `lr=0.1,0.05`."""
+    texts: dict[str, list[str]] = {}
+    for row in schedule["steps"]:
+        for key, text in (override.split("=", 1) for override in row["overrides"]):
+            if text not in texts.setdefault(key, []):
+                texts[key].append(text)
+    return [*schedule["fixed"], *(f"{key}={','.join(values)}" for key, values in texts.items())]
+
+
+def steps_of(schedule: Mapping[str, Any], search: Search) -> list[Step]:
+    """The steps with the values that the search has for the texts; keys typed anew are fixed."""
+    return [
+        Step(row["until_epoch"], search.values([str(text) for text in row["overrides"]]))
+        for row in schedule["steps"]
+    ]

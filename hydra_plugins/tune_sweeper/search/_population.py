@@ -1,0 +1,119 @@
+"""The members of a population: how far each has come, who is better, who may be copied."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ._trial import Observation, Proposal
+
+
+@dataclass
+class Member:
+    """What one member has done so far."""
+
+    results: list[Observation] = field(default_factory=list)  # by step, scores averaged
+    is_busy: bool = False
+    n_starts: int = 0  # from scratch
+
+    @property
+    def next_step(self) -> int:
+        """The step that comes after its last result."""
+        return len(self.results)
+
+    @property
+    def undecided(self) -> int:
+        """The last step after which it has yet to decide what to do."""
+        return self.next_step if self.is_busy else self.next_step - 1
+
+
+class Population:
+    """`size` members, at first `n_candidates` of which the best become the population.
+
+    Results are compared with those of the same step alone, each averaged with up to `window - 1`
+    earlier ones of its lineage. All is a function of what was told, in whichever order.
+    """
+
+    def __init__(self, size: int, *, n_candidates: int, n_steps: int, window: int) -> None:
+        self.size = size
+        self.members = [Member() for _ in range(n_candidates)]
+        self._n_steps = n_steps
+        self._window = window
+        self._raw: dict[int, Observation] = {}  # by job
+
+    def __len__(self) -> int:
+        """How many jobs there will be, unless members start anew."""
+        return len(self.members) + self.size * (self._n_steps - 1)
+
+    def start(self, proposal: Proposal) -> None:
+        """Takes note of a step that runs now."""
+        member = self.members[proposal.trial]
+        member.is_busy = True
+        member.n_starts += proposal.parent is None
+
+    def end(self, observation: Observation) -> None:
+        """Takes note of an ended step; who died in the very first one starts anew, once."""
+        member = self.members[observation.proposal.trial]
+        member.is_busy = False
+        self._raw[observation.job] = observation
+        is_stillborn = observation.score is None and observation.proposal.step == 0
+        if not is_stillborn or member.n_starts > 1:
+            member.results.append(replace(observation, score=self._average(observation)))
+
+    def ready(self, n_peers: int) -> list[int]:
+        """Members that are free and have as many results to compare with, lowest step first."""
+        found = [m for m in self._staying() if self._is_ready(self.members[m], n_peers)]
+        return sorted(found, key=lambda m: (self.members[m].next_step, m))
+
+    def results(self, step: int) -> list[Observation]:
+        """What the members reached at a step, best first, the dead last."""
+        staying = (self.members[m] for m in self._staying())
+        return sorted((m.results[step] for m in staying if m.next_step > step), key=rank)
+
+    def undecided(self) -> tuple[int, set[int]]:
+        """The first step after which somebody has yet to decide, and the jobs of who waits."""
+        unfinished = [
+            self.members[m] for m in self._staying() if self.members[m].next_step < self._n_steps
+        ]
+        first = min((m.undecided for m in unfinished), default=self._n_steps)
+        return max(0, first), {m.results[-1].job for m in unfinished if m.results and not m.is_busy}
+
+    def last_jobs(self) -> set[int]:
+        """The last job of each member."""
+        return {m.results[-1].job for m in self.members if m.results}
+
+    def _is_ready(self, member: Member, n_peers: int) -> bool:
+        step = member.next_step
+        if member.is_busy or step >= self._n_steps:
+            return False
+        # Who belongs to the population is known once all candidates have trained.
+        n_needed = len(self.members) if step == 1 and self._has_candidates else n_peers
+        n_there = sum(m.next_step > step - 1 for m in self.members)
+        return step == 0 or n_there >= n_needed
+
+    @property
+    def _has_candidates(self) -> bool:
+        return len(self.members) > self.size
+
+    def _staying(self) -> Sequence[int]:
+        """Members, but for candidates that are known not to be among the best."""
+        if not self._has_candidates:
+            return range(self.size)
+        first = sorted((m.results[0] for m in self.members if m.results), key=rank)
+        out = {o.proposal.trial for o in first[self.size :]}
+        return [m for m in range(len(self.members)) if m not in out]
+
+    def _average(self, observation: Observation) -> float | None:
+        if observation.score is None:
+            return None
+        scores, parent = [observation.score], observation.proposal.parent
+        while parent is not None and len(scores) < self._window:
+            earlier = self._raw[parent]
+            scores.append(earlier.score if earlier.score is not None else math.nan)
+            parent = earlier.proposal.parent
+        return sum(scores) / len(scores)
+
+
+def rank(observation: Observation) -> tuple[float, int]:
+    """What results of one step are sorted by; ties by member."""
+    score = math.inf if observation.score is None else observation.score
+    return score, observation.proposal.trial

@@ -1,0 +1,85 @@
+"""Winners whose values changed on the way are trained again as they were, exactly."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from apps import TRAIN, Run, progress_of
+
+from hydra_plugins.tune_sweeper.run import _record
+from hydra_plugins.tune_sweeper.run._record import Job, Summary
+
+SET = "hydra.sweeper"
+POPULATION = ("-m", "hydra/sweeper=pbt", f"{SET}.population_size=4", f"{SET}.seed=1")
+NET = ("model=mlp", "epochs=8", "flip_probability=0.2")
+VALUES = ("lr=interval(1e-3,1)", "batch_size=32,64")
+REPLAY = ("-m", "hydra/sweeper=replay", f"{SET}.schedule=outputs/pbt-1")
+
+
+def lineage(summary: Summary) -> list[Job]:
+    """The best job and those that it goes on from, the first one first."""
+    done = [number for number, end in summary.ends.items() if end.value is not None]
+    best = min(done, key=lambda number: summary.ends[number].value or 0.0)
+    found = [summary.jobs[best]]
+    while (parent := found[0].proposal.parent) is not None:
+        found.insert(0, summary.jobs[parent])
+    return found
+
+
+def metrics_by_epoch(folder: Path, jobs: list[Job]) -> dict[int | None, Any]:
+    ends = _record.read(folder).ends
+    return {job.proposal.until_epoch: dict(ends[job.number].metrics) for job in jobs}
+
+
+def test_schedule_of_a_population_is_trained_again(run: Run, tmp_path: Path) -> None:
+    """Every step that the winner went through, bit for bit; then on all images."""
+    run(TRAIN, *POPULATION, *NET, *VALUES)
+    folder = tmp_path / "outputs" / "pbt-1"
+    winner = lineage(_record.read(folder))
+    steps = yaml.safe_load((folder / "schedule.yaml").read_text())["steps"]
+
+    done = run(TRAIN, *REPLAY)
+    again = _record.read(tmp_path / "outputs" / "replay-1")
+    expected = metrics_by_epoch(folder, winner)
+    found = metrics_by_epoch(tmp_path / "outputs" / "replay-1", list(again.jobs.values()))
+
+    assert len(steps) > 1, "the values of the winner never changed"
+    assert found == {epoch: expected[epoch] for epoch in found}
+    assert max(epoch or 0 for epoch in found) == winner[-1].proposal.until_epoch
+    assert f"best val/loss {again.ends[len(steps) - 1].value:.4g} in trial 0" in done.stdout
+
+    run(TRAIN, *REPLAY, "val_fraction=0", "objective.metric=train/loss")
+    full = _record.read(tmp_path / "outputs" / "replay-2")
+    assert {end.status for end in full.ends.values()} == {"done"}
+    assert not any(name.startswith("val/") for name in full.ends[0].metrics)
+
+
+def test_winner_of_halving_is_one_training(run: Run, tmp_path: Path) -> None:
+    """Its values never change, so one command trains it from the beginning, exactly."""
+    sizes = (f"{SET}.n_trials=6", f"{SET}.seed=0", "model=mlp", "epochs=9", "lr=interval(1e-3,1)")
+    done = run(TRAIN, "-m", "hydra/sweeper=asha", *sizes)
+    folder = tmp_path / "outputs" / "asha-1"
+    winner = lineage(_record.read(folder))
+    history = [epoch for job in winner for epoch in progress_of(folder / job.folder)]
+    (typed,) = re.findall(r"^train it again: +(.*)$", done.stdout, re.MULTILINE)
+    words = shlex.split(typed)
+
+    run(TRAIN, *words[words.index(next(w for w in words if w.endswith("train.py"))) + 1 :])
+
+    (again,) = (tmp_path / "outputs").glob("*/*/progress.jsonl")
+    assert len(winner) > 1
+    assert len(history) == winner[-1].proposal.until_epoch
+    assert progress_of(again.parent) == history
+
+
+@pytest.mark.parametrize("content", ["", "a: b", "fixed: []\nsteps: []", "fixed: []\nsteps: [1]"])
+def test_what_is_no_schedule_is_refused(run: Run, tmp_path: Path, content: str) -> None:
+    """With the file's name, before anything runs."""
+    (tmp_path / "mine.yaml").write_text(content)
+    done = run(TRAIN, *REPLAY[:2], f"{SET}.schedule=mine.yaml", check=False)
+
+    assert done.returncode == 2
+    assert "mine.yaml is no schedule" in done.stderr

@@ -67,9 +67,7 @@ def load_data(cfg: DictConfig) -> Data:
     labels = source.labels[rest]
     in_val = torch.zeros(len(labels), dtype=torch.bool)
     if cfg.val_fraction > 0:
-        in_val = stratified(
-            labels, source.classes, fraction=cfg.val_fraction, seed=cfg.split_seed
-        )
+        in_val = stratified(labels, source.classes, fraction=cfg.val_fraction, seed=cfg.split_seed)
     train, val = _part(source, rest[~in_val]), _part(source, rest[in_val])
     _refuse_large_batches(cfg.batch_size, len(train))
     mean, std = mean_and_std(train.images)

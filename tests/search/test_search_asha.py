@@ -272,7 +272,7 @@ def test_model_beats_random_proposals() -> None:
     """The process learns from short trainings what the long ones will be."""
     excess = [
         [best_after(324, s, proposer=p) - math.exp(-3) for p in ("bayes", "random")]
-        for s in range(6)
+        for s in range(4)
     ]
     bayes, random_ = np.median(excess, axis=0)
 

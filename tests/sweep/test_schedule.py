@@ -13,7 +13,13 @@ from hydra_plugins.tune_sweeper.run import _record
 from hydra_plugins.tune_sweeper.run._record import Job, Summary
 
 SET = "hydra.sweeper"
-POPULATION = ("-m", "hydra/sweeper=pbt", f"{SET}.population_size=4", f"{SET}.seed=1")
+POPULATION = (
+    "-m",
+    "hydra/sweeper=pbt",
+    f"{SET}.population_size=4",
+    f"{SET}.seed=1",
+    f"{SET}.step_epochs=2",
+)
 NET = ("model=mlp", "epochs=8", "flip_probability=0.2")
 VALUES = ("lr=interval(1e-3,1)", "batch_size=32,64")
 REPLAY = ("-m", "hydra/sweeper=replay", f"{SET}.schedule=outputs/pbt-1")

@@ -35,6 +35,15 @@ _NO_CHECKPOINT = (
 )
 
 
+def _not_mutable(keys: Sequence[str], error: str | None) -> str:
+    """A training refused to go on, and it is plain which keys nobody said may change."""
+    frozen = ", ".join(f"{key}=tag(frozen,...)" for key in keys)
+    return (
+        f"{', '.join(keys)}: changed in mid-training, and the task refused to go on ({error});"
+        f" keep what cannot change constant along a training with {frozen}"
+    )
+
+
 class Launcher(Protocol):
     """Runs jobs somewhere; each leaves its result in its folder."""
 
@@ -271,6 +280,10 @@ class Loop:
 
     def _end(self, job: Job, result: Result) -> None:
         end, fatal = self._judge(job, result)
+        unproven = job.proposal.info.get("unproven") if end.status == REFUSED else None
+        if unproven:
+            self._launcher.kill()
+            raise TaskRefused(_not_mutable(unproven, end.error), has_trained=True)
         if fatal and not self._record.ends:
             self._launcher.kill()
             raise TaskRefused(str(end.error), has_trained=end.status != REFUSED)

@@ -39,6 +39,10 @@ class Explore:
                 return moved, moves
         return dict(values), {}
 
+    def unproven(self, moves: Mapping[str, str]) -> list[str]:
+        """Moved keys of which nobody said whether a training can go on with another value."""
+        return [name for name in moves if self._space[name].is_frozen is None]
+
     def _move_all(
         self, values: Mapping[str, Any], rng: np.random.Generator
     ) -> tuple[dict[str, Any], dict[str, str]]:

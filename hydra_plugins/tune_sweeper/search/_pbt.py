@@ -157,6 +157,8 @@ class Pbt:
         """A member takes weights and values of another one, and moves the values."""
         values, moves = self._explore(donor.proposal.values, rng)
         info = {"op": "exploit", "donor": donor.proposal.trial, "moves": moves}
+        if unproven := self._explore.unproven(moves):
+            info["unproven"] = unproven
         step = own.proposal.step + 1
         return self._proposal(own.proposal.trial, step, values, donor.job, info)
 

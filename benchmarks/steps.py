@@ -1,0 +1,194 @@
+"""Population-based training and successive halving against random search, on real trainings.
+
+    python benchmarks/steps.py [--seeds 10] [--epochs 20] [--budget 160] [--methods random,pbt,...]
+
+Each method trains as many epochs in all on digits: 400 images train, 400 validate, the other 997
+test. The score of a method is the smallest val/loss that any of its trainings ended with; ratios
+are to random search with the same seed, whose trainings have a cosine schedule like all others.
+Jobs run one after the other in this process. Prints a table and writes
+benchmarks/results/steps.json.
+"""
+
+import argparse
+import datetime
+import json
+import logging
+import math
+import platform
+import statistics
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from hydra_plugins.tune_sweeper.run._result import CHECKPOINT
+from hydra_plugins.tune_sweeper.search._asha import Asha
+from hydra_plugins.tune_sweeper.search._bayes import Bayes
+from hydra_plugins.tune_sweeper.search._pbt import Pbt
+from hydra_plugins.tune_sweeper.search._random import Random
+from hydra_plugins.tune_sweeper.search._space import LOG, REVERSE_LOG, Interval, Space
+from hydra_plugins.tune_sweeper.search._trial import Observation, Proposal, Strategy
+from train.source import Source
+from train.sources import SOURCES, load_digits
+from train.task import task
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "steps.json"
+SPACE = Space(
+    (
+        Interval("lr", 1e-4, 1.0, scale=LOG),
+        Interval("momentum", 0.5, 0.99, scale=REVERSE_LOG),
+        Interval("weight_decay", 1e-6, 1e-1, scale=LOG),
+    )
+)
+Make = Callable[[int, int, int], Strategy]  # of seed, epochs, budget
+
+METHODS: dict[str, Make] = {
+    "random": lambda seed, epochs, budget: Random(SPACE, seed=seed, n_trials=budget // epochs),
+    "bayes": lambda seed, epochs, budget: Bayes(SPACE, seed=seed, n_trials=budget // epochs),
+    "pbt": lambda seed, epochs, budget: Pbt(
+        SPACE, seed=seed, epochs=epochs, population_size=budget // epochs, in_batches=True
+    ),
+    "asha": lambda seed, epochs, budget: Asha(
+        SPACE, seed=seed, epochs=epochs, n_trials=None, max_epochs_total=budget
+    ),
+    "asha bayes": lambda seed, epochs, budget: Asha(
+        SPACE, seed=seed, epochs=epochs, n_trials=None, max_epochs_total=budget, proposer="bayes"
+    ),
+}
+
+
+def load_few(settings: DictConfig) -> Source:
+    """The digits with 800 that train or validate."""
+    digits = load_digits(settings)
+    order = torch.randperm(len(digits.labels), generator=torch.Generator().manual_seed(0))
+    is_test = torch.ones(len(order), dtype=torch.bool)
+    is_test[order[:800]] = False
+    return Source(digits.images, digits.labels, is_test, digits.classes)
+
+
+class Trainings:
+    """Runs jobs in this process, each in a folder of its own."""
+
+    def __init__(self, folder: Path, epochs: int, seed: int) -> None:
+        self._folder = folder
+        self._seed = seed
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            cfg = compose("config", ["model=mlp", f"epochs={epochs}", "val_fraction=0.5"])
+        OmegaConf.set_struct(cfg, False)
+        self._cfg = OmegaConf.merge(cfg, {"data": {"name": "few_digits"}})
+        self.n_epochs = 0
+
+    def run(self, job: int, proposal: Proposal) -> dict[str, float] | None:
+        """The last metrics of a job; None when it diverged."""
+        parent = None if proposal.parent is None else self._folder / f"{proposal.parent}"
+        own = {
+            **proposal.values,
+            "seed": 1000 * self._seed + proposal.trial,
+            "until_epoch": proposal.until_epoch,
+            "resume_from": None if parent is None else str(parent / CHECKPOINT),
+            "log_dir": None,
+        }
+        cfg = OmegaConf.merge(self._cfg, own)
+        returned = task(cfg, self._folder / f"{job}")  # type: ignore[arg-type]
+        last = {k: v[-1] if isinstance(v, list) else v for k, v in returned.items()}
+        history = returned["val/loss"]
+        self.n_epochs += len(history) if isinstance(history, list) else 0
+        return last if math.isfinite(last["val/loss"]) else None
+
+
+def best_of(make: Make, seed: int, epochs: int, budget: int) -> dict[str, float]:
+    """The metrics of the best job of a whole search, and the epochs that it trained."""
+    strategy = make(seed, epochs, budget)
+    found: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        trainings, job = Trainings(Path(folder), epochs, seed), 0
+        while proposals := strategy.ask(1):
+            metrics = trainings.run(job, proposals[0])
+            score = None if metrics is None else metrics["val/loss"]
+            found += [] if metrics is None else [metrics]
+            strategy.tell([Observation(job, proposals[0], score)])
+            job += 1
+    best = min(found, key=lambda metrics: metrics["val/loss"])
+    return {**best, "n_epochs": trainings.n_epochs, "n_jobs": job}
+
+
+def summary(name: str, rows: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Ratios to random search, paired by seed."""
+    report: dict[str, Any] = {}
+    for metric in ("val/loss", "test/loss"):
+        pairs = zip(rows[name], rows["random"], strict=True)
+        ratios = [own[metric] / other[metric] for own, other in pairs]
+        report[metric] = {
+            "ratio": math.exp(statistics.fmean(map(math.log, ratios))),
+            "wins": sum(ratio < 1 for ratio in ratios),
+            "median": float(np.median([own[metric] for own in rows[name]])),
+            "ratios": ratios,
+        }
+    report["n_epochs"] = max(row["n_epochs"] for row in rows[name])
+    return report
+
+
+def main() -> None:
+    """Runs all seeds of all methods, in turn, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--budget", type=int, default=160)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    args = parser.parse_args()
+    prepare()
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in args.methods.split(",")}
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for name, found in rows.items():
+            found.append(best_of(METHODS[name], seed, args.epochs, args.budget))
+            best = found[-1]
+            print(
+                f"seed {seed}  {name:<11} {best['val/loss']:.4f} {best['test/loss']:.4f}",
+                flush=True,
+            )
+    report = {name: summary(name, rows) for name in rows}
+    for name, row in report.items():
+        val, test = row["val/loss"], row["test/loss"]
+        print(
+            f"{name:<11} val/loss {val['ratio']:.3f} of random's, better in {val['wins']} of"
+            f" {args.seeds}; test/loss {test['ratio']:.3f}, {test['wins']}"
+        )
+    write(args, report)
+
+
+def prepare() -> None:
+    """One thread, no log lines, and the smaller data set."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    SOURCES["few_digits"] = load_few
+
+
+def write(args: argparse.Namespace, report: dict[str, Any]) -> None:
+    """The report with what a number means nothing without."""
+    content = {
+        "command": " ".join(["python", "benchmarks/steps.py", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "n": args.seeds,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "numpy", "scipy", "hydra-core")},
+        **report,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

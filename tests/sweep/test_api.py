@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import os
 import re
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from apps import ROOT
 
-from hydra_plugins.tune_sweeper.api import Step, UsageError, sweep
+from hydra_plugins.tune_sweeper.api import Step, TaskRefused, UsageError, sweep
 
 EXAMPLES = [
     "hydra_plugins.tune_sweeper._python",
@@ -95,6 +96,51 @@ def test_population_trains_in_steps() -> None:
     assert len(outcome.trials) == 40
     assert outcome.best is not None and outcome.best.value is not None
     assert outcome.best.value < (1 - 0.5) ** 6
+
+
+def trained(values: dict[str, Any], step: Step) -> dict[str, float]:
+    """Loss (1 - lr)^epochs, from the checkpoint that it continues; the width must stay."""
+    before: dict[str, float] = {"loss": 1.0, "epoch": 0}
+    if step.resume_from is not None:
+        before = json.loads(step.resume_from.read_text())
+        if before["width"] != values.get("width"):
+            raise Misfit("weights of another width")
+    epoch = step.until_epoch or 9
+    loss = before["loss"] * (1 - values["lr"]) ** (epoch - before["epoch"])
+    file = step.folder / "checkpoints" / "last.ckpt"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"loss": loss, "epoch": epoch, "width": values.get("width")}))
+    return {"loss": loss, "epochs_trained": epoch - before["epoch"]}
+
+
+class Misfit(Exception):
+    """A configuration that cannot go on with a checkpoint."""
+
+    is_refusal = True
+
+
+def test_halving_continues_checkpoints() -> None:
+    """No epoch is trained twice, and the best is trained to the end."""
+    space = {"lr": "tag(log, interval(1e-3, 0.5))"}
+    outcome = sweep(trained, space, strategy="asha", epochs=9, n_trials=9, metric="loss", seed=0)
+    n_epochs = [trial.metrics["epochs_trained"] for trial in outcome.trials]
+
+    assert outcome.best is not None
+    assert outcome.best.metrics["loss"] == pytest.approx((1 - outcome.best.values["lr"]) ** 9)
+    assert set(n_epochs) == {1, 2, 6}
+    assert sum(n_epochs) < 9 * 9 / 2
+
+
+def test_key_that_a_training_refuses_to_change_is_named() -> None:
+    """Nobody said that the width may change, and the first child of another width refused."""
+    space = {"lr": "tag(mutable, log, interval(1e-3, 0.5))", "width": [8, 16, 32]}
+    with pytest.raises(TaskRefused, match=r"^width: changed in mid-training.*width=tag\(frozen"):
+        sweep(trained, space, strategy="pbt", epochs=10, metric="loss", seed=0)
+
+    space["width"] = "tag(frozen, choice(8, 16, 32))"
+    outcome = sweep(trained, space, strategy="pbt", epochs=10, metric="loss", seed=0)
+
+    assert {trial.status for trial in outcome.trials} == {"done"}
 
 
 def test_named_folder_is_continued() -> None:

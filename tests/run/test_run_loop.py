@@ -17,6 +17,7 @@ from hydra_plugins.tune_sweeper.run._objective import Objective
 from hydra_plugins.tune_sweeper.run._record import FILE, End, Job, Record, read
 from hydra_plugins.tune_sweeper.run._result import DIED, DONE, FAILED, INVALID, Result
 from hydra_plugins.tune_sweeper.run._rules import Rules
+from hydra_plugins.tune_sweeper.search._asha import Asha
 from hydra_plugins.tune_sweeper.search._bayes import Bayes
 from hydra_plugins.tune_sweeper.search._grid import Grid
 from hydra_plugins.tune_sweeper.search._pbt import Pbt
@@ -407,6 +408,10 @@ def make_pbt() -> Strategy:
     return Pbt(PLANE, seed=1, epochs=4, step_epochs=1, population_size=3, in_batches=True)
 
 
+def make_asha(**settings: Any) -> Strategy:
+    return Asha(PLANE, seed=1, epochs=4, n_trials=6, eta=2.0, **settings)
+
+
 def train(job: Job, folder: Path, checkpoint: Path | None) -> Any:
     """Continues a number in a checkpoint; fails for some values."""
     state = 1.0 if checkpoint is None else float(checkpoint.read_text())
@@ -425,6 +430,9 @@ RUNS: dict[str, tuple[Callable[[], Strategy], dict[str, Any]]] = {
     "bayes": (make_bayes, {}),
     "pbt": (make_pbt, {}),
     "pbt, few checkpoints": (make_pbt, {"keep_checkpoints": 1}),
+    "asha": (make_asha, {}),
+    "asha, two at once": (make_asha, {"n_parallel": 2, "keep_checkpoints": 1}),
+    "asha, model": (lambda: make_asha(proposer="bayes", brackets=2), {}),
     "random, repeats": (make_random, {"repeats": 2}),
     "grid, two at once": (make_grid, {"n_parallel": 2}),
 }

@@ -3,8 +3,8 @@
     python benchmarks/execution.py [part ...] [--repeats 3] [--quick]
         [--optuna-python peers/optuna/bin/python] [--ray-python peers/ray/bin/python]
 
-Parts: noop, trainings, uneven, grid, journal, slots; without any, all of them. Prints a table and
-writes benchmarks/results/execution.json, of which it replaces the parts that were measured.
+Parts: noop, trainings, uneven, grid, journal, slots, steps; without any, all of them. Prints a
+table and writes benchmarks/results/execution.json, of which it replaces the parts that it measured.
 The peers that our own environment has not, live in environments of their own:
 
     uv venv peers/optuna && uv pip install --python peers/optuna/bin/python hydra-optuna-sweeper
@@ -30,7 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trials import grid, journal, noop, slots, trainings, uneven
+from trials import grid, journal, noop, slots, steps, trainings, uneven
 from trials.measure import ROOT, Options, Row, adopt_orphans
 
 RESULTS = ROOT / "benchmarks" / "results" / "execution.json"
@@ -41,6 +41,7 @@ PARTS: dict[str, Callable[[Options], list[Row]]] = {
     "grid": grid.rows,
     "journal": journal.rows,
     "slots": slots.rows,
+    "steps": steps.rows,
 }
 OURS = ("hydra-core", "omegaconf", "torch", "pytorch-lightning", "numpy", "joblib", "submitit")
 THEIRS = ("hydra-core", "optuna", "hydra-optuna-sweeper", "joblib", "torch", "ray")

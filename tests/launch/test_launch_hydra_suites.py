@@ -8,6 +8,13 @@ from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, Launche
 LAUNCHERS = ["workers", "ray_workers"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _plugins_are_known() -> None:
+    """Hydra's suites put its state back as it was before each test; they expect to find plugins in
+    it."""
+    Plugins.instance().discover(Launcher)
+
+
 @pytest.mark.parametrize("name", ["WorkersLauncher", "RayWorkersLauncher"])
 def test_launcher_is_found(name: str) -> None:
     """Hydra discovers it as a plugin."""

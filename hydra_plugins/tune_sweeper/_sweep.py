@@ -59,7 +59,7 @@ class Sweep:
             display=plan.conf.display,
             n_jobs=self._n_jobs(),
             compare=self._compared,
-            horizon=value_of(plan.search.base, plan.conf.keys.epochs),
+            horizon=self._horizon(),
             on_best=self._write_best,
         )
         self._loop = Loop(
@@ -191,6 +191,12 @@ class Sweep:
 
     def _best_command(self, folder: Path) -> str:
         return _commands.train_command(["--config-dir", str(folder), "--config-name", "best"])
+
+    def _horizon(self) -> int | None:
+        """The epoch with which every trial is over; None where some are over before."""
+        own, keys = self._plan.own, self._plan.conf.keys
+        is_whole = "population_size" in own and own["init_candidates"] is None
+        return value_of(self._plan.search.base, keys.epochs) if is_whole else None
 
     def _compared(self, job: Job) -> dict[str, Any]:
         """Keys that TensorBoard shows for every sweep, with the values that this job gets."""

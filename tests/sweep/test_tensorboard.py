@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from apps import APP, TRAIN, command
 
+from hydra_plugins.tune_sweeper.run import _record
+
 SWEEPS = {
     "random": (
         TRAIN,
@@ -28,6 +30,14 @@ SWEEPS = {
         TRAIN,
         "hydra/sweeper=pbt",
         "hydra.sweeper.population_size=3",
+        "lr=interval(1e-3,1)",
+        "epochs=4",
+        "model=mlp",
+    ),
+    "asha": (
+        TRAIN,
+        "hydra/sweeper=asha",
+        "hydra.sweeper.n_trials=5",
         "lr=interval(1e-3,1)",
         "epochs=4",
         "model=mlp",
@@ -91,7 +101,7 @@ def wait_for(url: str) -> str:
     """Waits until the runs are loaded."""
     for _ in range(300):
         try:
-            if len(ask(f"{url}/runs")) >= 4 + 3 + 6 and len(sessions(url)) >= 13:
+            if len(ask(f"{url}/runs")) >= 4 + 3 + 5 + 6 and len(sessions(url)) >= 18:
                 return url
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
@@ -122,6 +132,7 @@ def values(session: dict[str, Any]) -> dict[str, float]:
 def test_page_has_one_row_per_trial(url: str) -> None:
     """Steps of a population share the row of their trial."""
     expected = {f"random-1/{i}" for i in range(4)} | {f"pbt-1/{i}" for i in range(3)}
+    expected |= {f"asha-1/{i}" for i in range(5)}
 
     assert set(sessions(url)) == expected | {f"failing/{i}" for i in range(6)}
 
@@ -135,6 +146,18 @@ def test_row_tells_how_the_trial_ended(url: str) -> None:
 
         assert row["status"] == ("STATUS_FAILURE" if is_bad else "STATUS_SUCCESS")
         assert ("objective/value" in values(row)) is not is_bad
+
+
+def test_row_of_a_paused_trial_shows_how_far_it_came(url: str, logdir: Path) -> None:
+    """Most trials of successive halving are over before the last rung."""
+    rows = sessions(url)
+    summary = _record.read(logdir / "asha-1")
+    last = {job.proposal.trial: summary.ends[n].value for n, job in sorted(summary.jobs.items())}
+
+    for trial, value in last.items():
+        row = rows[f"asha-1/{trial}"]
+        assert row["status"] == "STATUS_SUCCESS"
+        assert values(row)["objective/val_loss"] == pytest.approx(value, rel=1e-5)
 
 
 def test_row_has_hyperparameters_with_their_types(url: str) -> None:
@@ -157,8 +180,6 @@ def test_page_has_no_column_that_means_nothing(url: str) -> None:
 
 def test_objective_is_the_number_that_counted(url: str, logdir: Path) -> None:
     """objective/val_loss equals the value in the record."""
-    from hydra_plugins.tune_sweeper.run import _record
-
     ends = _record.read(logdir / "random-1").ends
     rows = sessions(url)
 

@@ -30,7 +30,8 @@ class HParams:
         types: Mapping[str, type],
         horizon: int | None,
     ) -> None:
-        """`compare`: further keys that all sweeps show; `types`: one per key; `horizon`: epochs."""
+        """`compare`: further keys that all sweeps show; `types`: one per key; `horizon`: the epoch
+        with which every trial in steps is over, None where it may be over after any step."""
         self._folder = folder
         self._horizon = horizon
         self._tag = f"objective/{metric.replace('/', '_')}"
@@ -50,7 +51,7 @@ class HParams:
         """
         if is_step(job):
             self._write_step(job, end)
-            if job.proposal.until_epoch != self._horizon:
+            if self._horizon not in (None, job.proposal.until_epoch):
                 return
             self._write_start(job)
         events = [_session_end(is_success=end.status == DONE)]
@@ -60,7 +61,9 @@ class HParams:
 
     def end_if_missing(self, job: Job, end: End) -> None:
         """As `end`, where a process died between recording a job's end and showing it."""
-        if not is_step(job) and not (self._run(job) / _END).exists():
+        is_missing = not (self._run(job) / _END).exists()
+        may_be_old = is_step(job) and self._horizon is None
+        if may_be_old or (is_missing and not is_step(job)):
             self.end(job, end)
 
     def _write_start(self, job: Job) -> None:

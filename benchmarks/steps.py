@@ -3,7 +3,8 @@
     python benchmarks/steps.py [--seeds 10] [--epochs 20] [--budget 160] [--methods random,pbt,...]
 
 Each method trains as many epochs in all on digits: 400 images train, 400 validate, the other 997
-test. The score of a method is the smallest val/loss that any of its trainings ended with; ratios
+test. The score of a method is the smallest val/loss at the end of any of its jobs, as a sweep
+reports it: full trainings of random search and bayes, also rungs and steps of the others. Ratios
 are to random search with the same seed, whose trainings have a cosine schedule like all others.
 Jobs run one after the other in this process. Prints a table and writes
 benchmarks/results/steps.json.
@@ -149,7 +150,8 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     args = parser.parse_args()
     prepare()
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in args.methods.split(",")}
+    names = dict.fromkeys(["random", *args.methods.split(",")])  # random is what others relate to
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name, found in rows.items():
             found.append(best_of(METHODS[name], seed, args.epochs, args.budget))

@@ -4,7 +4,7 @@ The suite runs hundreds of programs, and each would spend seconds on importing n
 or torch. What is ours is never imported here: every program does that by itself.
 
 Started as a program this file is that server: it reads a request per line from its standard input,
-and answers with two lines, the process and its exit code.
+and answers with a line, the program's exit code.
 """
 
 import atexit

@@ -124,6 +124,19 @@ def fingerprint_of(config: DictConfig) -> dict[str, Any]:
     return dict(_without_resources(plain))
 
 
+def flat(config: DictConfig) -> dict[str, Any]:
+    """The values of an app's config by dotted key."""
+    return dict(_leaves(fingerprint_of(config), ""))
+
+
+def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _without_resources(node: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         str(key): _without_resources(value) if isinstance(value, Mapping) else value

@@ -131,10 +131,10 @@ class AshaConf(SweeperConf):
 
     strategy: str = f"{_SEARCH}._asha:Asha"
     name: str = "asha"
-    n_trials: int | None = 60  # most are short: as many epochs as seven or eight full trainings
+    n_trials: int | None = 60  # most are short: as many epochs as 8 to 15 full trainings
     min_epochs: int | None = None  # of the first rung; null: a 27th of a full training
     max_epochs: int | None = None  # of a full training; null: the app's epochs
-    max_epochs_total: int | None = None  # of all trainings; null: n_trials is the limit
+    max_epochs_total: int | None = None  # of all trainings; whichever is reached first, or n_trials
     eta: float = 3.0  # how much longer a training is at the next rung
     keep: float | None = None  # share of a rung that goes on; null: 1 / eta; 0.5: median stopping
     brackets: int = 1  # searches that start at higher and higher rungs
@@ -153,8 +153,6 @@ class ReplayConf(SweeperConf):
 
 
 STRATEGIES = (GridConf, RandomConf, BayesConf, PbtConf, AshaConf, ReplayConf)
-IN_STEPS = tuple(conf.strategy for conf in (PbtConf, AshaConf, ReplayConf))
-"""Those whose jobs continue the checkpoints of others."""
 
 
 def register() -> None:

@@ -4,12 +4,15 @@ import itertools
 from collections.abc import Sequence
 
 from . import _commands, _schedule
-from ._app import has_key, value_of
+from ._app import flat, has_key, value_of
+from ._config import SweeperConf
 from ._overrides import as_text
 from ._plan import Plan
 from ._task import ATTEMPT
 from .run._record import Job, Record, is_step
 from .run._result import CHECKPOINT
+
+_SWEEP_FILE = "+sweep="  # chooses strategy and space too, which a replay has not
 
 
 class Jobs:
@@ -23,12 +26,18 @@ class Jobs:
 
     def overrides(self, job: Job, checkpoint: str | None) -> list[str]:
         """The overrides of a job: as typed, its values, its place in its trial, its folder."""
-        texts = [*self._plan.search.overrides(job.proposal.values), *self._seed(job)]
+        texts = [*self._plan.search.overrides(job.proposal.values), *self._own_of_step(job)]
         texts += self._continuation(job, checkpoint)
         texts += [f"hydra.sweep.subdir={job.folder}", *self._hydra_overrides]
         if job.attempt > 1:
             texts.append(f"+hydra.job.env_set.{ATTEMPT}='{job.attempt}'")
         return texts
+
+    def _own_of_step(self, job: Job) -> list[str]:
+        """The overrides that a replayed step brings, and its seed."""
+        brought: list[str] = list(job.proposal.info.get("overrides", ()))
+        has_seed = any(text.startswith(f"{self._plan.conf.keys.seed}=") for text in brought)
+        return brought if has_seed else [*brought, *self._seed(job)]
 
     def _seed(self, job: Job) -> list[str]:
         """Repeats and the trials of a sweep in steps differ by their seed; other jobs share it."""
@@ -78,13 +87,32 @@ class Jobs:
         steps = [(list(piece)[-1].proposal.until_epoch or 0, texts) for texts, piece in pieces]
         comment = ["how the best trial was trained, and to train it so again:"]
         comment.append(self.replay_command())
-        fixed = [*self._plan.search.fixed, *self._threads(job)]
+        fixed = [*self._without_sweep_file(), *self._threads(job)]
         _schedule.write(self._record.folder, fixed=fixed, steps=steps, comment=comment)
+
+    def _without_sweep_file(self) -> list[str]:
+        """The fixed overrides; in the place of a sweep file, what it set in the app's config."""
+        fixed = self._plan.search.fixed
+        kept = [text for text in fixed if not text.startswith(_SWEEP_FILE)]
+        if len(kept) == len(fixed):
+            return kept
+        with_it, without = flat(self._plan.search.base), flat(self._plan.app.compose(kept))
+        is_new = {key: value for key, value in with_it.items() if without.get(key, ...) != value}
+        return [*kept, *(f"++{key}={as_text(value)}" for key, value in is_new.items())]
 
     def replay_command(self) -> str:
         """The command that trains the winner's schedule again."""
         setting = f"hydra.sweeper.schedule={as_text(str(self._record.folder))}"
-        return _commands.train_command(["-m", "hydra/sweeper=replay", setting])
+        return _commands.train_command(["-m", "hydra/sweeper=replay", setting, *self._settings()])
+
+    def _settings(self) -> list[str]:
+        """What this sweep was told of its objective and of the app's keys."""
+        conf, default = self._plan.conf, SweeperConf()
+        told = {name: getattr(conf, name) for name in ("metric", "direction", "metric_agg")}
+        changed = {k: v for k, v in told.items() if v != getattr(default, k)}
+        keys = {k: v for k, v in vars(conf.keys).items() if v != getattr(default.keys, k)}
+        changed |= {f"keys.{name}": key for name, key in keys.items()}
+        return [f"hydra.sweeper.{name}={as_text(value)}" for name, value in changed.items()]
 
     def _lineage(self, job: Job) -> list[Job]:
         """The job and those that it goes on from, the first one first."""
@@ -97,7 +125,7 @@ class Jobs:
         """The overrides in which a job may differ from the others of its lineage."""
         fixed = set(self._plan.search.fixed)
         swept = self._plan.search.overrides(job.proposal.values)
-        return [*(text for text in swept if text not in fixed), *self._seed(job)]
+        return [*(text for text in swept if text not in fixed), *self._own_of_step(job)]
 
     def _threads(self, job: Job) -> list[str]:
         threads, key = self._record.ends[job.number].threads, self._plan.conf.keys.threads

@@ -33,7 +33,7 @@ class Knob:
     choices: tuple[Any, ...] = ()
     nullable: bool = False
     scale: str = LINEAR
-    mutable: bool = True
+    mutable: bool | None = None  # in mid-training; None: it does not say
     sweep: str = ""
     help: str = ""
 

@@ -306,8 +306,9 @@ def _believed_choice(typed: str, tags: _Tags, values: Sequence[Any], texts: Sequ
 
 
 def _is_frozen(typed: str, tags: _Tags, knob: Knob | None) -> bool | None:
-    if knob is None or knob.mutable:
-        return tags.is_frozen
+    if knob is None or knob.mutable is not False:
+        is_said = knob is not None and knob.mutable is not None
+        return False if tags.is_frozen is None and is_said else tags.is_frozen
     if tags.is_frozen is False:
         raise UsageError(
             f"{typed}: {knob.name} cannot change in mid-training, so tag(mutable,...) is refused"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from . import _earlier, _schedule, _search, _settings
 from ._app import App, fingerprint_of, has_key, value_of
-from ._config import IN_STEPS, SweeperConf
+from ._config import SweeperConf
 from ._errors import UsageError, nearest
 from ._search import Search
 from .run._journal import plain
@@ -20,6 +20,7 @@ from .run._objective import Objective
 from .search._space import Space
 from .search._trial import Strategy
 
+_OF_STEPS = {"step_epochs", "min_epochs", "schedule"}  # settings that only such strategies have
 _OBJECTIVE = "objective.metric"  # the app's own key for what counts
 
 
@@ -41,7 +42,7 @@ class Plan:
     @property
     def trains_in_steps(self) -> bool:
         """Whether jobs continue the checkpoints of others."""
-        return self.conf.strategy in IN_STEPS
+        return bool(_OF_STEPS & set(self.own))
 
     def strategy(self, seed: int, *, in_batches: bool) -> Strategy:
         """A new strategy, at its beginning.
@@ -136,7 +137,7 @@ def rehearse(plan: Plan) -> None:
         raise UsageError(str(error)) from error
     if not first:
         raise UsageError(f"hydra/sweeper={plan.conf.name}: `where` leaves no configuration")
-    plan.app.compose(plan.search.overrides(first[0].values))
+    plan.app.compose([*plan.search.overrides(first[0].values), *first[0].info.get("overrides", [])])
 
 
 def _versions() -> dict[str, str]:
@@ -177,10 +178,11 @@ def make(
     conf, own = _settings.read(settings)
     schedule = _schedule.read(own["schedule"]) if "schedule" in own else None
     if schedule is not None:
-        arguments = [*_schedule.arguments_of(schedule), *arguments]
+        own = {**own, "steps": _schedule.steps(schedule, arguments)}
+        arguments = [*schedule["fixed"], *arguments]
     search = _search.parse(app, arguments, conf.params or {}, conf.conditions or {}, conf.where)
     if schedule is not None:
-        own = {**own, "steps": _schedule.steps_of(schedule, search)}
+        _schedule.check(search)
     elif not len(search.space) and conf.name != "grid":
         raise UsageError(
             f"hydra/sweeper={conf.name}: nothing to search; sweep at least one key,"
@@ -188,7 +190,8 @@ def make(
         )
     _search.check_fixed(search, app.knobs)
     _check_repeats(conf, search)
-    _check_steps(conf, search)
+    if _OF_STEPS & set(own):
+        _check_steps(conf, search)
     return Plan(app, conf, own, search, _objective(app, conf, search))
 
 
@@ -240,8 +243,6 @@ def _check_repeats(conf: SweeperConf, search: Search) -> None:
 
 def _check_steps(conf: SweeperConf, search: Search) -> None:
     """Strategies that continue trainings need an app that can."""
-    if conf.strategy not in IN_STEPS:
-        return
     keys = (conf.keys.epochs, conf.keys.until_epoch, conf.keys.resume_from)
     missing = [key for key in keys if not has_key(search.base, key)]
     swept = [key for key in keys if key in search.space.names]
@@ -257,6 +258,12 @@ def _check_steps(conf: SweeperConf, search: Search) -> None:
         raise UsageError(
             f"{conf.keys.until_epoch}={until}: hydra/sweeper={conf.name} sets it for each step;"
             f" type {conf.keys.epochs}={until} for a shorter training"
+        )
+    if conf.stop.patience is not None:
+        raise UsageError(
+            f"hydra.sweeper.stop.patience={conf.stop.patience}: most jobs of"
+            f" hydra/sweeper={conf.name} are short and no better than a long one; type stop.time_s"
+            " or stop.target"
         )
     if conf.repeats > 1:
         raise UsageError(f"hydra/sweeper={conf.name}: repeats is for strategies without steps")

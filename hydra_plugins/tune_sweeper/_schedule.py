@@ -59,28 +59,34 @@ def _is_schedule(content: Any) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get("fixed"), list):
         return False
     steps = content.get("steps")
-    return isinstance(steps, list) and bool(steps) and all(map(_is_step, steps))
+    is_fixed = all(isinstance(text, str) for text in content["fixed"])
+    return is_fixed and isinstance(steps, list) and bool(steps) and all(map(_is_step, steps))
 
 
 def _is_step(row: Any) -> bool:
     if not isinstance(row, dict) or not isinstance(row.get("overrides"), list):
         return False
-    return isinstance(row.get("until_epoch"), int) and all("=" in str(t) for t in row["overrides"])
+    is_typed = all(isinstance(text, str) and "=" in text for text in row["overrides"])
+    return isinstance(row.get("until_epoch"), int) and is_typed
 
 
-def arguments_of(schedule: Mapping[str, Any]) -> list[str]:
-    """Overrides that make a space of all values that the steps have: `lr=0.1,0.05`."""
-    texts: dict[str, list[str]] = {}
-    for row in schedule["steps"]:
-        for key, text in (override.split("=", 1) for override in row["overrides"]):
-            if text not in texts.setdefault(key, []):
-                texts[key].append(text)
-    return [*schedule["fixed"], *(f"{key}={','.join(values)}" for key, values in texts.items())]
-
-
-def steps_of(schedule: Mapping[str, Any], search: Search) -> list[Step]:
-    """The steps with the values that the search has for the texts; keys typed anew are fixed."""
+def steps(schedule: Mapping[str, Any], arguments: Sequence[str]) -> list[Step]:
+    """The steps; what the user types anew counts in all of them."""
+    typed = {_name(text) for text in arguments}
     return [
-        Step(row["until_epoch"], search.values([str(text) for text in row["overrides"]]))
+        Step(row["until_epoch"], [text for text in row["overrides"] if _name(text) not in typed])
         for row in schedule["steps"]
     ]
+
+
+def _name(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+def check(search: Search) -> None:
+    """Raises UsageError where something is to be searched beside a schedule."""
+    if len(search.space):
+        raise UsageError(
+            f"{search.space.names[0]}: hydra/sweeper=replay trains one schedule again and searches"
+            " nothing; type one value, or leave the key out"
+        )

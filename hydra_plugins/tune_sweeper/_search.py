@@ -30,18 +30,6 @@ class Search:
         texts = (_text(item, values) for item in self.items)
         return [text for text in texts if text is not None]
 
-    def values(self, texts: Sequence[str]) -> dict[str, Any]:
-        """The values of choices that overrides of a job stand for; those of fixed keys are left
-        out."""
-        typed = dict(text.split("=", 1) for text in texts)
-        found: dict[str, Any] = {}
-        for item in self.items:
-            if isinstance(item.parameter, Choice) and item.key in typed:
-                by_text = {canonical(value): value for value in item.parameter.choices}
-                wanted = canonical(_overrides.constant(typed[item.key]))
-                found[item.parameter.name] = by_text[wanted]
-        return found
-
     def options(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """The overrides of swept groups among those of a job with these values."""
         groups = (item for item in self.items if item.is_group)

@@ -105,6 +105,9 @@ MAKERS: dict[str, Make] = {
     "iid": make_iid,
     "bayes": make_bayes,
     "pbt": make_pbt,
+    "pbt candidates": functools.partial(
+        make_pbt, population_size=3, init_candidates=POPULATION, score_window=2, keep="population"
+    ),
     "asha": make_asha,
     "asha bayes": functools.partial(make_asha, proposer="bayes"),
     "asha progressive": functools.partial(make_asha, progressive=True),

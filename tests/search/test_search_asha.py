@@ -94,10 +94,13 @@ class Watched(Run):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         self.seen: list[tuple[Proposal, list[Observation]]] = []
+        self.alone: set[int] = set()
         super().__init__(*arguments, **settings)
 
     def ask(self) -> bool:
         n = len(self.jobs)
+        if not self.running:
+            self.alone.add(n)
         found = super().ask()
         for proposal in self.jobs[n:]:
             if proposal.parent is not None:
@@ -105,9 +108,8 @@ class Watched(Run):
         return found
 
     def is_last(self, proposal: Proposal) -> bool:
-        """Whether it went on because nobody else came any more."""
-        starts = [i for i, p in enumerate(self.jobs) if p.parent is None]
-        return self.jobs.index(proposal) > starts[-1]
+        """Whether it went on alone, because nobody else came any more."""
+        return self.jobs.index(proposal) in self.alone
 
 
 @law
@@ -137,15 +139,18 @@ def test_highest_rung_comes_first() -> None:
 
 
 @law
-@given(ORDERS, SLOTS, BRACKETS, st.booleans())
+@given(ORDERS, SLOTS, BRACKETS, st.booleans(), st.sampled_from([0.0, 0.5]))
 def test_search_ends_with_a_full_training(
-    seed: int, n_slots: int, brackets: int, progressive: bool
+    seed: int, n_slots: int, brackets: int, progressive: bool, failing: float
 ) -> None:
-    """When nothing is left to start, the best goes on to the end."""
+    """When nothing is left to start, the best goes on to the end; if it dies, the next one."""
     brackets = 1 if progressive else brackets
-    run = run_of(seed, n_slots=n_slots, brackets=brackets, progressive=progressive)
+    settings = {"brackets": brackets, "progressive": progressive, "n_trials": 9}
+    run = run_of(seed, n_slots=n_slots, failing=failing, **settings)
+    last = {o.proposal.trial: o for _, o in sorted(run.ends.items())}
+    living = [o for o in last.values() if o.score is not None]
 
-    assert max(p.until_epoch or 0 for p in run.jobs) == 27
+    assert not living or max(o.proposal.until_epoch or 0 for o in living) == 27
 
 
 @law
@@ -158,10 +163,8 @@ def test_budget_is_kept_and_buys_a_full_training(
     run = run_of(seed, n_slots=n_slots, failing=failing, **settings)
     before = [0 if p.parent is None else run.jobs[p.parent].until_epoch or 0 for p in run.jobs]
     n_epochs = sum((p.until_epoch or 0) - b for p, b in zip(run.jobs, before, strict=True))
-    best_possible = max((o.proposal.until_epoch or 0 for o in run.ends.values()), default=0)
-
     assert n_epochs <= budget
-    assert failing or best_possible == 27
+    assert failing or max(o.proposal.until_epoch or 0 for o in run.ends.values()) == 27
 
 
 @law
@@ -174,6 +177,17 @@ def test_order_of_starts_does_not_depend_on_slots(
     expected = Random(PLANE, seed=seed, n_trials=30).ask(30)
 
     assert [p.values for p in run.jobs if p.parent is None] == [p.values for p in expected]
+
+
+@law
+@given(ORDERS, SLOTS, st.integers(27, 400))
+def test_budget_bounds_the_checkpoints(seed: int, n_slots: int, budget: int) -> None:
+    """Also without a limit on the trials; when it is spent, few are left."""
+    run = run_of(seed, n_slots=n_slots, n_trials=None, max_epochs_total=budget)
+    n_started = sum(p.parent is None for p in run.jobs)
+
+    assert run.n_lost == 0
+    assert len(run.strategy.needed_checkpoints()) <= n_started / 2 + 6
 
 
 @law
@@ -230,10 +244,12 @@ def test_agreeing_rungs_stay_the_last_ones() -> None:
 
 
 def test_disagreeing_rungs_open_the_next_one() -> None:
-    """Scores by chance: as many rungs as without it."""
-    run = run_of(0, progressive=True, epochs=81, n_trials=60)
+    """Scores by chance: about as many trainings beyond the second rung as without it."""
+    one, other = (run_of(0, progressive=p, epochs=81, n_trials=60) for p in (True, False))
 
-    assert sum(p.step > 1 for p in run.jobs) > 3
+    n_one, n_other = (sum(p.step > 1 for p in run.jobs) for run in (one, other))
+
+    assert 3 < n_other / 2 < n_one
 
 
 # Proposers
@@ -262,14 +278,18 @@ def of_random_search(budget: int, seed: int) -> float:
 
 
 def test_halving_beats_random_search() -> None:
-    """Median over 20 seeds, with as many epochs as 12 full trainings."""
+    """Median over 20 seeds, with as many epochs as 12 full trainings; measured 0.80 of its loss."""
     ratios = [best_after(324, s) / of_random_search(324, s) for s in range(20)]
 
     assert np.median(ratios) < 0.97
 
 
 def test_model_beats_random_proposals() -> None:
-    """The process learns from short trainings what the long ones will be."""
+    """The process learns from short trainings what the long ones will be; measured 0.04
+    of what random proposals leave.
+
+    Four seeds, fixed.
+    """
     excess = [
         [best_after(324, s, proposer=p) - math.exp(-3) for p in ("bayes", "random")]
         for s in range(4)

@@ -53,7 +53,7 @@ def values_of(proposals: Sequence[Proposal]) -> list[str]:
 
 def n_expected(name: str, key: str) -> int:
     """How many trials a strategy starts."""
-    if name == "pbt":
+    if name.startswith("pbt"):
         return POPULATION
     return min(N_TRIALS, SPACES[key].n_configurations or N_TRIALS)
 

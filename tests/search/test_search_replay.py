@@ -4,28 +4,19 @@ import pytest
 from search_cases import drive, from_file, proposals_of
 
 from hydra_plugins.tune_sweeper.search._replay import Replay, Step
-from hydra_plugins.tune_sweeper.search._space import Choice, Space
+from hydra_plugins.tune_sweeper.search._space import Space
 from hydra_plugins.tune_sweeper.search._trial import Observation
 
-SPACE = Space((Choice("lr", (0.1, 0.05)), Choice("depth", (1, 2))))
-STEPS = [
-    Step(3, {"lr": 0.1, "depth": 1}),
-    Step(5, {"lr": 0.05, "depth": 1, "fixed": "x"}),
-    Step(9, {"lr": 0.05, "depth": 2}),
-]
+SPACE = Space(())
+STEPS = [Step(3, ["lr=0.1"]), Step(5, ["lr=0.05", "crop=[2,3]"]), Step(9, [])]
 
 
 def test_steps_continue_each_other() -> None:
-    """One trial; what the space does not hold is fixed by an override, and no value."""
+    """One trial; each job brings the overrides of its step."""
     proposals = proposals_of(drive(Replay(SPACE, steps=STEPS), SPACE, batch=4))
 
     assert [(p.trial, p.step, p.parent) for p in proposals] == [(0, 0, None), (0, 1, 0), (0, 2, 1)]
-    assert [p.until_epoch for p in proposals] == [3, 5, 9]
-    assert [dict(p.values) for p in proposals] == [
-        {"lr": 0.1, "depth": 1},
-        {"lr": 0.05, "depth": 1},
-        {"lr": 0.05, "depth": 2},
-    ]
+    assert [Step(p.until_epoch or 0, p.info["overrides"]) for p in proposals] == STEPS
 
 
 def test_failure_ends_it() -> None:

@@ -13,6 +13,7 @@ import pytest
 from apps import ROOT
 
 from hydra_plugins.tune_sweeper.api import Step, TaskRefused, UsageError, sweep
+from hydra_plugins.tune_sweeper.run._repair import repair
 
 EXAMPLES = [
     "hydra_plugins.tune_sweeper._python",
@@ -140,6 +141,27 @@ def test_key_that_a_training_refuses_to_change_is_named() -> None:
     space["width"] = "tag(frozen, choice(8, 16, 32))"
     outcome = sweep(trained, space, strategy="pbt", epochs=10, metric="loss", seed=0)
 
+    assert {trial.status for trial in outcome.trials} == {"done"}
+
+
+@pytest.mark.parametrize("strategy", ["pbt", "asha"])
+@pytest.mark.parametrize("lost_step", [0, 1, 2])
+def test_repaired_sweep_in_steps_goes_on(strategy: str, lost_step: int) -> None:
+    """Without a record of one job, and without those that went on from it."""
+    space = {"lr": "tag(mutable, log, interval(1e-3, 0.5))"}
+    settings = {"strategy": strategy, "epochs": 9, "metric": "loss", "seed": 0, "folder": "here"}
+    sweep(trained, space, **settings)
+    file = Path("here") / "trials.jsonl"
+    lines = file.read_text().splitlines()
+    asks = [i for i, line in enumerate(lines) if '"type": "ask"' in line]
+    of_step = [i for i in asks if f'"step": {lost_step},' in lines[i]]
+    lines[of_step[1]] = lines[of_step[1]].replace("lr", "rl")  # its check sum does not hold now
+    file.write_text("\n".join([*lines[:-1], ""]))  # not over yet
+
+    assert repair(Path("here")) is not None
+    outcome = sweep(trained, space, **settings)
+
+    assert outcome.reason == "complete"
     assert {trial.status for trial in outcome.trials} == {"done"}
 
 

@@ -42,12 +42,13 @@ def metrics_by_epoch(folder: Path, jobs: list[Job]) -> dict[int | None, Any]:
 
 def test_schedule_of_a_population_is_trained_again(run: Run, tmp_path: Path) -> None:
     """Every step that the winner went through, bit for bit; then on all images."""
-    run(TRAIN, *POPULATION, *NET, *VALUES)
+    printed = run(TRAIN, *POPULATION, *NET, *VALUES).stdout
     folder = tmp_path / "outputs" / "pbt-1"
     winner = lineage(_record.read(folder))
     steps = yaml.safe_load((folder / "schedule.yaml").read_text())["steps"]
 
-    done = run(TRAIN, *REPLAY)
+    (typed,) = re.findall(r"^train all of it: .*train\.py (.*)$", printed, re.MULTILINE)
+    done = run(TRAIN, *shlex.split(typed))
     again = _record.read(tmp_path / "outputs" / "replay-1")
     expected = metrics_by_epoch(folder, winner)
     found = metrics_by_epoch(tmp_path / "outputs" / "replay-1", list(again.jobs.values()))
@@ -79,6 +80,32 @@ def test_winner_of_halving_is_one_training(run: Run, tmp_path: Path) -> None:
     assert len(winner) > 1
     assert len(history) == winner[-1].proposal.until_epoch
     assert progress_of(again.parent) == history
+
+
+def test_schedule_keeps_what_only_some_steps_have(run: Run, tmp_path: Path) -> None:
+    """Groups, lists, quoted text and keys that exist in one of the steps alone."""
+    steps = [
+        {"until_epoch": 1, "overrides": ["augment=none", "objective.metric='val/loss'", "seed=3"]},
+        {"until_epoch": 2, "overrides": ["augment=strong", "+extra=[1,'a,b']", "seed=4"]},
+    ]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"fixed": ["model=mlp"], "steps": steps}))
+    run(TRAIN, *REPLAY[:2], f"{SET}.schedule=mine.yaml", "lr=0.02", "epochs=4")
+    folder = tmp_path / "outputs" / "replay-1" / "0"
+    first, second = (yaml.safe_load((folder / n / ".hydra/config.yaml").read_text()) for n in "01")
+
+    assert (first["seed"], second["seed"], second["extra"]) == (3, 4, [1, "a,b"])
+    assert "extra" not in first and first["lr"] == second["lr"] == 0.02
+    assert first["flip_probability"] != second["flip_probability"]
+
+
+@pytest.mark.parametrize("typed", ["lr=0.1,0.2", "lr=interval(1e-3,1e-1)", "weight_decay=0.1,0.2"])
+def test_nothing_is_searched_beside_a_schedule(run: Run, tmp_path: Path, typed: str) -> None:
+    """One sentence that names the key."""
+    (tmp_path / "mine.yaml").write_text("fixed: []\nsteps: [{until_epoch: 1, overrides: [lr=1]}]")
+    done = run(TRAIN, *REPLAY[:2], f"{SET}.schedule=mine.yaml", typed, check=False)
+
+    assert done.returncode == 2
+    assert f"{typed.split('=')[0]}: hydra/sweeper=replay trains one schedule" in done.stderr
 
 
 @pytest.mark.parametrize("content", ["", "a: b", "fixed: []\nsteps: []", "fixed: []\nsteps: [1]"])

@@ -40,7 +40,7 @@ def _not_mutable(keys: Sequence[str], error: str | None) -> str:
     frozen = ", ".join(f"{key}=tag(frozen,...)" for key in keys)
     return (
         f"{', '.join(keys)}: changed in mid-training, and the task refused to go on ({error});"
-        f" keep what cannot change constant along a training with {frozen}"
+        f" keep what cannot change constant along a training with {frozen}, in a new sweep"
     )
 
 
@@ -280,10 +280,9 @@ class Loop:
 
     def _end(self, job: Job, result: Result) -> None:
         end, fatal = self._judge(job, result)
-        unproven = job.proposal.info.get("unproven") if end.status == REFUSED else None
-        if unproven:
+        if end.status == REFUSED and (keys := self._unproven(job)):
             self._launcher.kill()
-            raise TaskRefused(_not_mutable(unproven, end.error), has_trained=True)
+            raise TaskRefused(_not_mutable(keys, end.error), has_trained=True)
         if fatal and not self._record.ends:
             self._launcher.kill()
             raise TaskRefused(str(end.error), has_trained=end.status != REFUSED)
@@ -291,6 +290,12 @@ class Loop:
         self._note(end)
         progress = copy.copy(self.progress)
         self._news.append(lambda: self._on_end(job, end, progress))
+
+    def _unproven(self, job: Job) -> list[str]:
+        """Keys that changed in mid-training, here for the first time: no other job could do so."""
+        done = (self._record.jobs[n] for n, e in self._record.ends.items() if e.status == DONE)
+        proven = {key for other in done for key in other.proposal.info.get("unproven", ())}
+        return [key for key in job.proposal.info.get("unproven", ()) if key not in proven]
 
     def _may_try_again(self, job: Job, result: Result, source: str | None) -> bool:
         """What we interrupted always; what the world broke a number of times."""

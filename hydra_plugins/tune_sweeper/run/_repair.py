@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,21 @@ def _mend(path: Path) -> Repaired:
 
 
 def _coherent(found: list[dict[str, Any] | None]) -> tuple[list[dict[str, Any]], list[int]]:
-    """Good records without doubles, in their order, and the lines of those without an ask."""
+    """Good records without doubles, in their order, and the lines of those without an ask.
+
+    A step whose parent, or whose trial's step before it, is lost counts as lost too.
+    """
     kept: list[dict[str, Any]] = []
-    orphaned, asked, seen = [], set(), set()
+    orphaned, seen = [], set()
+    asked: set[int] = set()
+    steps: set[tuple[int, int]] = set()  # trial and step
     for line, record in enumerate(found, start=1):
         if record is None or record["seq"] in seen:
             continue
         seen.add(record["seq"])
-        if record["type"] == "ask":
+        if record["type"] == "ask" and _has_ancestors(record, asked, steps):
             asked.add(record["job"])
+            steps.add((record["trial"], record["step"]))
         elif "job" in record and record["job"] not in asked:
             orphaned.append(line)
             continue
@@ -76,6 +83,14 @@ def _coherent(found: list[dict[str, Any] | None]) -> tuple[list[dict[str, Any]],
             record = {**record, "jobs": [job for job in record["jobs"] if job in asked]}
         kept.append(record)
     return kept, orphaned
+
+
+def _has_ancestors(
+    ask: Mapping[str, Any], asked: Collection[int], steps: Collection[tuple[int, int]]
+) -> bool:
+    if ask["parent"] is None:
+        return True
+    return ask["parent"] in asked and (ask["trial"], ask["step"] - 1) in steps
 
 
 def _free_name(path: Path) -> Path:

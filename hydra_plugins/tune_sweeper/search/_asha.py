@@ -16,7 +16,7 @@ from ._trial import Observation, Proposal
 
 PROPOSERS = ("random", "bayes")
 _N_WAITING = 20  # that wait at a rung and count as if they had gone on
-_FIRST_LEVEL = 27  # of a training's length, a share: three halvings by 3 come before the whole
+_FIRST_SHARE = 1 / 27  # of a full training: three halvings by 3 come before it
 
 
 class Asha:
@@ -53,7 +53,7 @@ class Asha:
         progressive: bool = False,
     ) -> None:
         last = epochs if max_epochs is None else max_epochs
-        first = max(1, round(last / _FIRST_LEVEL)) if min_epochs is None else min_epochs
+        first = max(1, round(last * _FIRST_SHARE)) if min_epochs is None else min_epochs
         _check_lengths(epochs, first, last, max_epochs_total)
         _check_shares(eta, keep, proposer)
         self._levels = levels(first, last, eta)
@@ -105,7 +105,16 @@ class Asha:
 
     def needed_checkpoints(self) -> set[int]:
         """Those of everyone who may be promoted some day."""
-        return {job for ladder in self._ladders for job in ladder.needed(self._limit)}
+        n_most = self._n_most
+        return {job for ladder in self._ladders for job in ladder.needed(n_most)}
+
+    @property
+    def _n_most(self) -> int | None:
+        """How many configurations there can be in the end; None: no limit."""
+        if math.isinf(self._budget):
+            return self._limit
+        n_affordable = self._n_started + int(self._budget - sum(self._spent)) // self._levels[0]
+        return n_affordable if self._limit is None else min(self._limit, n_affordable)
 
     # What comes next
 
@@ -131,7 +140,7 @@ class Asha:
         is_over = self._limit is not None and self._n_started >= self._limit
         if is_over or not self._affords(empty):
             return None
-        found = self._proposer.next(self._n_started, self._rows(), self._pending())
+        found = self._proposer.next(self._n_started, self._rows, self._pending)
         if found is None:
             return None
         values, info = found
@@ -147,8 +156,8 @@ class Asha:
         """Whether the budget allows the job, and one full training at the end."""
         if math.isinf(self._budget):
             return True
-        living = [o.proposal.step for o in self._told if o.score is not None]
-        furthest = max([proposal.step, *living, *(p.step for p in self._busy.values())])
+        waiting = (ladder.furthest() for ladder in self._ladders)
+        furthest = max(proposal.step, *waiting, *(p.step for p in self._busy.values()))
         missing = self._levels[-1] - self._levels[furthest]
         return sum(self._spent) + self._n_epochs(proposal) + missing <= self._budget
 
@@ -173,9 +182,12 @@ class Asha:
 
     def _rows(self) -> list[Row]:
         """Every result at every rung; configurations of another space do not count."""
-        told = sorted(self._told, key=lambda o: (o.proposal.trial, o.proposal.step))
-        known = (o for o in told if self._space.contains(o.proposal.values))
+        known = (o for o in self._by_trial() if self._space.contains(o.proposal.values))
         return [Row(o.proposal.values, o.score, (self._away(o.proposal.step),)) for o in known]
+
+    def _by_trial(self) -> list[Observation]:
+        """All results, in an order that does not depend on when they came."""
+        return sorted(self._told, key=lambda o: (o.proposal.trial, o.proposal.step))
 
     def _pending(self) -> list[Values]:
         """Configurations of all that run or wait: what they promise will come by itself.
@@ -183,9 +195,13 @@ class Asha:
         Otherwise the model would start their likes again and again, for a full training to learn
         from that they never get.
         """
+        latest = {o.proposal.trial: o for o in self._by_trial()}
         last = len(self._levels) - 1
-        known = (o.proposal for o in self._told if o.score is not None and o.proposal.step < last)
-        waiting = {p.trial: p.values for p in known}
+        waiting = {
+            trial: o.proposal.values
+            for trial, o in latest.items()
+            if o.score is not None and o.proposal.step < last
+        }
         recent = {trial: waiting[trial] for trial in sorted(waiting)[-_N_WAITING:]}
         unended = recent | {p.trial: p.values for p in self._busy.values()}
         values = (unended[trial] for trial in sorted(unended))

@@ -68,8 +68,7 @@ class Bayes:
         """The next configurations, each chosen knowing of those before it."""
         proposals: list[Proposal] = []
         while len(proposals) < n and (self._limit is None or self._n_asked < self._limit):
-            pending = [self._pending[trial] for trial in sorted(self._pending)]
-            found = self._proposer.next(self._n_asked, self._rows(), pending)
+            found = self._proposer.next(self._n_asked, self._rows, self._in_flight)
             if found is None:
                 break
             values, info = found
@@ -99,6 +98,9 @@ class Bayes:
             self._pending[proposal.trial] = proposal.values
         # Not counted: a repaired record may lack some.
         self._n_asked = max(self._n_asked, proposal.trial + 1)
+
+    def _in_flight(self) -> list[Mapping[str, Any]]:
+        return [self._pending[trial] for trial in sorted(self._pending)]
 
     def _rows(self) -> list[Row]:
         """All trials that ended: those of earlier sweeps, then our own."""

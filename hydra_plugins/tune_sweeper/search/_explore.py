@@ -39,9 +39,10 @@ class Explore:
                 return moved, moves
         return dict(values), {}
 
-    def unproven(self, moves: Mapping[str, str]) -> list[str]:
-        """Moved keys of which nobody said whether a training can go on with another value."""
-        return [name for name in moves if self._space[name].is_frozen is None]
+    def unproven(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+        """Changed keys of which nobody said whether a training can go on with another value."""
+        changed = (name for name in new if name in old and new[name] != old[name])
+        return [name for name in changed if self._space[name].is_frozen is None]
 
     def _move_all(
         self, values: Mapping[str, Any], rng: np.random.Generator

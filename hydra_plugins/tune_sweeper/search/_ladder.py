@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._trial import Observation
+from ._trial import Observation, rank
 
 _NOISE_PERCENTILE = 90  # of the differences between trainings that overtake each other to and fro
 
@@ -43,15 +43,9 @@ class Rung:
 
     def waiting(self, n_best: int) -> Iterator[Observation]:
         """Those of the best `n_best` that live and have not gone on, best first."""
-        for observation in sorted(self.ended.values(), key=_rank)[:n_best]:
+        for observation in sorted(self.ended.values(), key=rank)[:n_best]:
             if observation.score is not None and observation.proposal.trial not in self.gone_on:
                 yield observation
-
-
-def _rank(observation: Observation) -> tuple[float, int]:
-    """The dead last; ties by trial."""
-    score = math.inf if observation.score is None else observation.score
-    return score, observation.proposal.trial
 
 
 class Ladder:
@@ -87,14 +81,14 @@ class Ladder:
             yield from rung.waiting(self._n_best(len(rung.ended)))
 
     def survivors(self) -> Iterator[Observation]:
-        """Who goes on when nobody else comes: the best of the highest rung where one lives.
+        """Who goes on when nobody else comes: the best of the highest rung where one waits.
 
         Nobody, once somebody is trained to the end.
         """
-        living = [level for level, rung in enumerate(self._rungs) if rung.has_living]
-        if living and living[-1] < len(self._rungs) - 1:
-            rung = self._rungs[living[-1]]
-            yield from rung.waiting(len(rung.ended))
+        *below, last = self._rungs
+        if not last.has_living:
+            for rung in reversed(below):
+                yield from rung.waiting(len(rung.ended))
 
     def needed(self, n_most: int | None) -> Iterator[int]:
         """Jobs of all who may go on some day, when at most `n_most` trainings start here.
@@ -110,6 +104,12 @@ class Ladder:
             if n_most is not None:
                 n_to_come = max(0, n_most - len(rung.ended))
                 n_most = len(rung.gone_on) + len(waiting) + n_to_come
+
+    def furthest(self) -> int:
+        """The highest level where somebody waits, or is at the end; -1 when there is nobody."""
+        *below, last = self._rungs
+        waits = [any(rung.waiting(len(rung.ended))) for rung in below] + [last.has_living]
+        return max((level for level, is_there in enumerate(waits) if is_there), default=-1)
 
     def _n_best(self, n: int) -> int:
         return math.floor(self._keep * n + 1e-9)

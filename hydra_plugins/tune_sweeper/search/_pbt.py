@@ -13,9 +13,9 @@ import numpy as np
 
 from ._design import Design
 from ._explore import Explore
-from ._population import Population, rank
+from ._population import Population
 from ._space import Space
-from ._trial import Observation, Proposal
+from ._trial import Observation, Proposal, rank
 
 EXPLOITS = ("truncation", "tournament", "none")
 KEEPS = ("winner", "population", "all")
@@ -157,7 +157,7 @@ class Pbt:
         """A member takes weights and values of another one, and moves the values."""
         values, moves = self._explore(donor.proposal.values, rng)
         info = {"op": "exploit", "donor": donor.proposal.trial, "moves": moves}
-        if unproven := self._explore.unproven(moves):
+        if unproven := self._explore.unproven(donor.proposal.values, values):
             info["unproven"] = unproven
         step = own.proposal.step + 1
         return self._proposal(own.proposal.trial, step, values, donor.job, info)

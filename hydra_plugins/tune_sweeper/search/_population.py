@@ -1,10 +1,9 @@
 """The members of a population: how far each has come, who is better, who may be copied."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ._trial import Observation, Proposal
+from ._trial import Observation, Proposal, rank
 
 
 @dataclass
@@ -79,7 +78,8 @@ class Population:
 
     def last_jobs(self) -> set[int]:
         """The last job of each member."""
-        return {m.results[-1].job for m in self.members if m.results}
+        staying = (self.members[m] for m in self._staying())
+        return {m.results[-1].job for m in staying if m.results}
 
     def _is_ready(self, member: Member, n_peers: int) -> bool:
         step = member.next_step
@@ -108,12 +108,7 @@ class Population:
         scores, parent = [observation.score], observation.proposal.parent
         while parent is not None and len(scores) < self._window:
             earlier = self._raw[parent]
-            scores.append(earlier.score if earlier.score is not None else math.nan)
+            assert earlier.score is not None, "nobody goes on from a dead one"
+            scores.append(earlier.score)
             parent = earlier.proposal.parent
         return sum(scores) / len(scores)
-
-
-def rank(observation: Observation) -> tuple[float, int]:
-    """What results of one step are sorted by; ties by member."""
-    score = math.inf if observation.score is None else observation.score
-    return score, observation.proposal.trial

@@ -3,9 +3,9 @@
 A proposer knows configurations and scores, no jobs and no budgets; strategies decide when to ask.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,15 +15,18 @@ from ._climb import Climb
 from ._design import Design
 from ._features import Features
 from ._model import Data, Model, make_model
-from ._space import Space, canonical
+from ._space import Space, Values, canonical
 from ._threads import one_blas_thread
 
 Array = np.ndarray
 
-Values = Mapping[str, Any]
 Found = tuple[dict[str, Any], dict[str, Any]]  # a configuration, and what is predicted of it
 
 _N_TOPS = 5  # best trials, round which the search for a proposal starts too
+
+
+T = TypeVar("T")
+Known = Callable[[], Sequence[T]]  # called only by those who want to know
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Row:
 class Proposer(Protocol):
     """A sequence of new configurations."""
 
-    def next(self, number: int, rows: Sequence[Row], pending: Sequence[Values]) -> Found | None:
+    def next(self, number: int, rows: Known[Row], pending: Known[Values]) -> Found | None:
         """The configuration of trial `number` and why; None when none is left."""
         ...
 
@@ -63,7 +66,7 @@ class DesignProposer:
     ) -> None:
         self._design = Design(space, seed=seed, initial=initial, sampler=sampler)
 
-    def next(self, number: int, rows: Sequence[Row], pending: Sequence[Values]) -> Found | None:
+    def next(self, number: int, rows: Known[Row], pending: Known[Values]) -> Found | None:
         """The next of the sequence."""
         values = self._design.next()
         return None if values is None else (values, {})
@@ -113,14 +116,14 @@ class ModelProposer:
         self._design = Design(space, seed=seed, initial=first, n_inner=self._n_initial)
         self._seen: set[str] = set()
 
-    def next(self, number: int, rows: Sequence[Row], pending: Sequence[Values]) -> Found | None:
+    def next(self, number: int, rows: Known[Row], pending: Known[Values]) -> Found | None:
         """A point of the first design, later what the model expects most of."""
-        n_good = sum(row.score is not None for row in rows)
-        if number < self._n_initial or n_good < 2:
+        told = rows() if number >= self._n_initial else []
+        if sum(row.score is not None for row in told) < 2:
             found = self._drawn()
         else:
             with one_blas_thread():
-                found = self._promising(number, rows, pending)
+                found = self._promising(number, told, pending())
         if found is not None:
             self._skip(found[0])
         return found
@@ -169,7 +172,9 @@ class ModelProposer:
             weight = self._belief.log_weight(U, good, model.means)
             return np.asarray(model.acquisition(self._features_of(U)) + weight)
 
-        tops = good[np.argsort(model.means, kind="stable")[:_N_TOPS]]
+        _, first = np.unique(good, axis=0, return_index=True)  # one may stand at several rungs
+        order = first[np.argsort(model.means[first], kind="stable")]
+        tops = good[order[:_N_TOPS]]
         return Climb(self._space, self._features, value_of, tops, self._seen, rng)
 
     def _encode(

@@ -1,31 +1,32 @@
-"""A schedule, trained again: one training whose values change as they did in a lineage."""
+"""A schedule, trained again: one training whose overrides change as they did in a lineage."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ._space import Space
 from ._trial import Observation, Proposal
 
 
 class Step(NamedTuple):
-    """A piece of a training: the values with which it trained until an epoch."""
+    """A piece of a training: the overrides with which it trained until an epoch."""
 
     until_epoch: int
-    values: Mapping[str, Any]
+    overrides: Sequence[str]
 
 
 class Replay:
     """Each step continues the one before it; the first failure ends it.
 
-    >>> from hydra_plugins.tune_sweeper.search._space import Choice, Space
-    >>> steps = [Step(2, {"lr": 0.1}), Step(4, {"lr": 0.05})]
-    >>> (first,) = Replay(Space((Choice("lr", (0.1, 0.05)),)), steps=steps).ask(3)
-    >>> first.values, first.until_epoch
-    ({'lr': 0.1}, 2)
+    The overrides stand in the proposals' `info`, as nothing is searched.
+
+    >>> from hydra_plugins.tune_sweeper.search._space import Space
+    >>> steps = [Step(2, ["lr=0.1"]), Step(4, ["lr=0.05"])]
+    >>> (first,) = Replay(Space(()), steps=steps).ask(3)
+    >>> first.info, first.until_epoch
+    ({'overrides': ['lr=0.1']}, 2)
     """
 
     def __init__(self, space: Space, *, steps: Sequence[Step]) -> None:
-        self._names = set(space.names)
         self._steps = steps
         self._last: Observation | None = None
         self._n_asked = 0
@@ -42,15 +43,21 @@ class Replay:
         if n < 1 or is_waiting or has_failed or number == len(self._steps):
             return []
         step = self._steps[number]
-        values = {name: v for name, v in step.values.items() if name in self._names}
-        parent = None if last is None else last.job
-        proposal = Proposal(0, values, number, parent, step.until_epoch)
+        proposal = Proposal(
+            trial=0,
+            values={},
+            step=number,
+            parent=None if last is None else last.job,
+            until_epoch=step.until_epoch,
+            info={"overrides": list(step.overrides)},
+        )
         self.accept([proposal])
         return [proposal]
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Goes on after these steps."""
-        self._n_asked += len(proposals)
+        for proposal in proposals:
+            self._n_asked = max(self._n_asked, proposal.step + 1)
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Takes note of the step that ended."""

@@ -1,5 +1,6 @@
 """What passes between the loop and a strategy: proposals one way, observations the other."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,6 +30,12 @@ class Observation:
     proposal: Proposal
     score: float | None  # smaller is better, whatever the metric's direction; None: it failed
     seconds: float = 0.0
+
+
+def rank(observation: Observation) -> tuple[float, int]:
+    """What results are sorted by: best first, the dead last, ties by trial."""
+    score = math.inf if observation.score is None else observation.score
+    return score, observation.proposal.trial
 
 
 class Strategy(Protocol):

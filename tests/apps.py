@@ -13,6 +13,9 @@ ROOT = Path(__file__).parent.parent
 TRAIN = ROOT / "train.py"
 APP = ROOT / "tests" / "app" / "app.py"
 
+# Trains in the sweep's own process, which in the tests has torch already: a worker would import it.
+BASIC = "hydra/launcher=basic"
+
 Run = Callable[..., CompletedProcess[str]]
 
 

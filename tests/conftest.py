@@ -9,11 +9,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from apps import TRAIN, Run
+from apps import BASIC, TRAIN, Run
 from programs import HEAVY, LIGHT, Programs
 from ray_nodes import Nodes
-
-BASIC = "hydra/launcher=basic"  # trains in the process of the sweep
 
 
 @pytest.fixture(scope="session")

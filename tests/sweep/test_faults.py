@@ -83,6 +83,7 @@ def test_timeout_comes_in_time(run: Run, tmp_path: Path) -> None:
     assert 1.0 <= end - start < 2.5  # the machine may be busy; on an idle one it is 1.02
 
 
+@pytest.mark.slow
 def test_hang_in_a_loader_leaves_no_process(run: Run, tmp_path: Path) -> None:
     """The loader's worker goes with its trial."""
     bad = ("bad_above=0.5", "bad=hang_loading", "hydra.sweeper.trial_timeout_s=20")

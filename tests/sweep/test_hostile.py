@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from apps import APP, TRAIN, Run, statuses_of, values_of
+from apps import APP, BASIC, TRAIN, Run, statuses_of, values_of
 
 from hydra_plugins.tune_sweeper.run import _journal, _record
 
@@ -28,7 +28,7 @@ def test_refused_first_trial_leaves_the_users_files(run: Run, tmp_path: Path, fo
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "notes.txt").write_text("mine")
     typed = ("batch_size=50000,100000", f"hydra.sweep.dir={folder}")
-    done = run(TRAIN, "-m", "hydra/sweeper=random", *typed, check=False)
+    done = run(TRAIN, "-m", "hydra/sweeper=random", *typed, BASIC, check=False)
 
     assert done.returncode == 2
     assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == [
@@ -237,7 +237,7 @@ def test_page_shows_what_a_swept_group_changes(run: Run, tmp_path: Path) -> None
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    run(TRAIN, "-m", "optimizer=sgd,adamw", "epochs=1", "model=mlp")
+    run(TRAIN, "-m", "optimizer=sgd,adamw", "epochs=1", "model=mlp", BASIC)
     shown = []
     for folder in ("0", "1"):
         file = next((tmp_path / "outputs" / "grid-1" / folder).glob("*sweep.start"))

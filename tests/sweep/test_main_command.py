@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from apps import ROOT, TRAIN, Run, command, progress_of, statuses_of, values_of
+from apps import BASIC, ROOT, TRAIN, Run, command, progress_of, statuses_of, values_of
 
 from hydra_plugins.tune_sweeper.run import _record
 
-FAST = ("epochs=2", "model=mlp")
+FAST = ("epochs=2", "model=mlp", BASIC)
 BAYES = ("-m", "hydra/sweeper=bayes", "lr=interval(1e-4,1e-1)")
 
 
@@ -58,7 +58,7 @@ def test_printed_command_trains_the_winner_again(run: Run, tmp_path: Path, strat
     """Exactly, epoch by epoch; and so does best.yaml."""
     size = "population_size=3" if strategy == "pbt" else "n_trials=3"
     more = (f"hydra.sweeper.{size}", "lr=interval(1e-3,1)", "model=mlp", "epochs=4", "seed=5")
-    done = run(TRAIN, "-m", f"hydra/sweeper={strategy}", *more, "flip_probability=0.2")
+    done = run(TRAIN, "-m", f"hydra/sweeper={strategy}", *more, BASIC, "flip_probability=0.2")
     lines = dict(re.findall(r"^(train [^:]*|or from a file): +(.*)$", done.stdout, re.MULTILINE))
     best = yaml.safe_load(
         (tmp_path / "outputs" / f"{strategy}-1/optimization_results.yaml").read_text()

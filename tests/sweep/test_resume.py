@@ -31,7 +31,9 @@ def kill_after(n_ends: int, folder: Path, *arguments: str) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("strategy", ["random", "bayes", "grid"])
+@pytest.mark.parametrize(
+    "strategy", ["random", "bayes", pytest.param("grid", marks=pytest.mark.slow)]
+)
 def test_killed_sweep_ends_as_an_unbroken_one(run: Run, tmp_path: Path, strategy: str) -> None:
     """Killed with kill -9 in the middle and typed again: the same proposals; a third time: new."""
     points = ("hydra.sweeper.points=3",) if strategy == "grid" else ()
@@ -64,6 +66,7 @@ def test_killed_training_runs_again_as_second_attempt(run: Run, tmp_path: Path) 
     assert {end.attempt for number, end in ends.items() if number not in running} == {1}
 
 
+@pytest.mark.slow
 def test_killed_population_goes_on_from_its_checkpoints(run: Run, tmp_path: Path) -> None:
     """Real trainings: the members' results equal those of an unbroken sweep."""
     size = ("hydra.sweeper.population_size=3", "hydra.sweeper.seed=3", "epochs=5", "model=mlp")

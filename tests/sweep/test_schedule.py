@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from apps import TRAIN, Run, progress_of
+from apps import BASIC, TRAIN, Run, progress_of
 
 from hydra_plugins.tune_sweeper.run import _record
 from hydra_plugins.tune_sweeper.run._record import Job, Summary
@@ -19,10 +19,11 @@ POPULATION = (
     f"{SET}.population_size=4",
     f"{SET}.seed=1",
     f"{SET}.step_epochs=2",
+    BASIC,
 )
 NET = ("model=mlp", "epochs=8", "flip_probability=0.2")
 VALUES = ("lr=interval(1e-3,1)", "batch_size=32,64")
-REPLAY = ("-m", "hydra/sweeper=replay", f"{SET}.schedule=outputs/pbt-1")
+REPLAY = ("-m", "hydra/sweeper=replay", BASIC, f"{SET}.schedule=outputs/pbt-1")
 
 
 def lineage(summary: Summary) -> list[Job]:
@@ -48,7 +49,7 @@ def test_schedule_of_a_population_is_trained_again(run: Run, tmp_path: Path) -> 
     steps = yaml.safe_load((folder / "schedule.yaml").read_text())["steps"]
 
     (typed,) = re.findall(r"^train all of it: .*train\.py (.*)$", printed, re.MULTILINE)
-    done = run(TRAIN, *shlex.split(typed))
+    done = run(TRAIN, *shlex.split(typed), BASIC)
     again = _record.read(tmp_path / "outputs" / "replay-1")
     expected = metrics_by_epoch(folder, winner)
     found = metrics_by_epoch(tmp_path / "outputs" / "replay-1", list(again.jobs.values()))
@@ -67,7 +68,7 @@ def test_schedule_of_a_population_is_trained_again(run: Run, tmp_path: Path) -> 
 def test_winner_of_halving_is_one_training(run: Run, tmp_path: Path) -> None:
     """Its values never change, so one command trains it from the beginning, exactly."""
     sizes = (f"{SET}.n_trials=6", f"{SET}.seed=0", "model=mlp", "epochs=9", "lr=interval(1e-3,1)")
-    done = run(TRAIN, "-m", "hydra/sweeper=asha", *sizes)
+    done = run(TRAIN, "-m", "hydra/sweeper=asha", *sizes, BASIC)
     folder = tmp_path / "outputs" / "asha-1"
     winner = lineage(_record.read(folder))
     history = [epoch for job in winner for epoch in progress_of(folder / job.folder)]
@@ -89,7 +90,7 @@ def test_schedule_keeps_what_only_some_steps_have(run: Run, tmp_path: Path) -> N
         {"until_epoch": 2, "overrides": ["augment=strong", "+extra=[1,'a,b']", "seed=4"]},
     ]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"fixed": ["model=mlp"], "steps": steps}))
-    run(TRAIN, *REPLAY[:2], f"{SET}.schedule=mine.yaml", "lr=0.02", "epochs=4")
+    run(TRAIN, *REPLAY[:3], f"{SET}.schedule=mine.yaml", "lr=0.02", "epochs=4")
     folder = tmp_path / "outputs" / "replay-1" / "0"
     first, second = (yaml.safe_load((folder / n / ".hydra/config.yaml").read_text()) for n in "01")
 
@@ -102,7 +103,7 @@ def test_schedule_keeps_what_only_some_steps_have(run: Run, tmp_path: Path) -> N
 def test_nothing_is_searched_beside_a_schedule(run: Run, tmp_path: Path, typed: str) -> None:
     """One sentence that names the key."""
     (tmp_path / "mine.yaml").write_text("fixed: []\nsteps: [{until_epoch: 1, overrides: [lr=1]}]")
-    done = run(TRAIN, *REPLAY[:2], f"{SET}.schedule=mine.yaml", typed, check=False)
+    done = run(TRAIN, *REPLAY[:3], f"{SET}.schedule=mine.yaml", typed, check=False)
 
     assert done.returncode == 2
     assert f"{typed.split('=')[0]}: hydra/sweeper=replay trains one schedule" in done.stderr
@@ -112,7 +113,7 @@ def test_nothing_is_searched_beside_a_schedule(run: Run, tmp_path: Path, typed: 
 def test_what_is_no_schedule_is_refused(run: Run, tmp_path: Path, content: str) -> None:
     """With the file's name, before anything runs."""
     (tmp_path / "mine.yaml").write_text(content)
-    done = run(TRAIN, *REPLAY[:2], f"{SET}.schedule=mine.yaml", check=False)
+    done = run(TRAIN, *REPLAY[:3], f"{SET}.schedule=mine.yaml", check=False)
 
     assert done.returncode == 2
     assert "mine.yaml is no schedule" in done.stderr

@@ -1,18 +1,20 @@
 """What TensorBoard shows, read back through its own HTTP API."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import APP, TRAIN, command
+from apps import APP, BASIC, TRAIN
+from programs import HEAVY, Programs
 
 from hydra_plugins.tune_sweeper.run import _record
 
@@ -70,13 +72,12 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three real sweeps: trainings, a population, and trials of which some fail."""
-    folder = tmp_path_factory.mktemp("tensorboard")
+def logdir(programs: Callable[..., Programs], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four real sweeps: trainings, a population, halving, and trials of which some fail."""
+    folder, logs = tmp_path_factory.mktemp("tensorboard"), tmp_path_factory.mktemp("logs")
     for script, *typed in SWEEPS.values():
-        done = subprocess.run(
-            command(script, "-m", *typed), cwd=folder, capture_output=True, text=True
-        )
+        server, words = programs(*HEAVY), ("-m", *typed, BASIC)
+        done = server.run(script, *words, cwd=folder, logs=logs, env=os.environ)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "outputs"
 

@@ -1,12 +1,17 @@
 """The plan of the house: who may import whom, and what starting up may load."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from hydra_plugins.tune_sweeper._config import STRATEGIES, SweeperConf
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "hydra_plugins" / "tune_sweeper"
@@ -137,6 +142,19 @@ def test_public_modules_are_doors() -> None:
     for path in [p for p in modules if p.stem == "__init__"]:
         assert path.read_text() == ""
     assert not (ROOT / "hydra_plugins" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("conf", STRATEGIES, ids=lambda conf: conf.name)
+def test_defaults_are_those_of_the_config(conf: type[SweeperConf]) -> None:
+    """A strategy made by itself, as benchmarks do, is the one that users get."""
+    typed = conf()
+    module, _, name = typed.strategy.partition(":")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    own = {field.name for field in fields(conf)} - {field.name for field in fields(SweeperConf)}
+
+    for key in own & {k for k, p in parameters.items() if p.default is not p.empty}:
+        default, expected = parameters[key].default, getattr(typed, key)
+        assert (list(default) if isinstance(expected, list) else default) == expected, key
 
 
 HEAVY = ["numpy", "scipy", "torch", "torchvision", "pytorch_lightning", "tensorboard", "ray"]

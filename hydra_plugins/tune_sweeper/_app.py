@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import _commands, _knobs
 from ._errors import UsageError, nearest
 from ._knobs import Knob
+from .run._whole import write_whole
 
 # Where a training runs and how much of it is shown: no part of what is searched.
 _RESOURCES = frozenset(
@@ -148,6 +149,4 @@ def _without_resources(node: Mapping[Any, Any]) -> dict[str, Any]:
 def write_config(config: DictConfig, path: Path) -> None:
     """Writes a composed config without its hydra node, interpolations kept."""
     app_config = OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"])
-    new = path.with_suffix(".new")
-    new.write_text(OmegaConf.to_yaml(app_config), encoding="utf-8")
-    new.replace(path)
+    write_whole(path, OmegaConf.to_yaml(app_config))

@@ -3,7 +3,7 @@
 import importlib.metadata
 import inspect
 import platform
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,6 +43,14 @@ class Plan:
     def trains_in_steps(self) -> bool:
         """Whether jobs continue the checkpoints of others."""
         return bool(_OF_STEPS & set(self.own))
+
+    def n_jobs(self, strategy: Strategy) -> int | None:
+        """How many jobs there will be, where that is known."""
+        is_known = not self.space.conditions and self.space.where is None
+        n_distinct = len(strategy) if is_known and isinstance(strategy, Sized) else None
+        n_trials = None if self.trains_in_steps else self.conf.n_trials
+        n = min(filter(None, (n_trials, n_distinct)), default=None)
+        return n * self.conf.repeats if n else None
 
     def strategy(self, seed: int, *, in_batches: bool) -> Strategy:
         """A new strategy, at its beginning.
@@ -190,9 +198,10 @@ def make(
         )
     _search.check_fixed(search, app.knobs)
     _check_repeats(conf, search)
-    if _OF_STEPS & set(own):
+    plan = Plan(app, conf, own, search, _objective(app, conf, search))
+    if plan.trains_in_steps:
         _check_steps(conf, search)
-    return Plan(app, conf, own, search, _objective(app, conf, search))
+    return plan
 
 
 def _objective(app: App, conf: SweeperConf, search: Search) -> Objective:

@@ -23,7 +23,8 @@ from .show._watch import Watch
 
 __all__ = ["Outcome", "Step", "TaskRefused", "Trial", "UsageError", "sweep"]
 
-_CONFS = {conf.name: conf for conf in _config.STRATEGIES}
+# A schedule holds overrides of a command line, which a function has not.
+_CONFS = {c.name: c for c in _config.STRATEGIES if c is not _config.ReplayConf}
 
 
 @dataclass(frozen=True)
@@ -180,16 +181,16 @@ def _sweep_config(folder: str | Path | None) -> DictConfig:
 
 def _run(plan: Plan, record: Record, task: Task) -> Outcome:
     conf = plan.conf
-    is_counted = conf.n_trials is not None and not plan.trains_in_steps
+    strategy = plan.strategy(record.header["seed"], in_batches=True)
     watch = Watch(
         record,
         plan.space,
         plan.objective,
         display=conf.display,
-        n_jobs=(conf.n_trials or 0) * conf.repeats if is_counted else None,
+        n_jobs=plan.n_jobs(strategy),
     )
     loop = Loop(
-        plan.strategy(record.header["seed"], in_batches=True),
+        strategy,
         _InProcess(task, record.folder, _constants(plan)),
         record,
         objective=plan.objective,

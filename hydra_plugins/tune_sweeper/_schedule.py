@@ -8,6 +8,7 @@ import yaml
 
 from ._errors import UsageError
 from ._search import Search
+from .run._whole import write_whole
 from .search._replay import Step
 
 FILE = "schedule.yaml"
@@ -25,9 +26,7 @@ def write(
     content = {"fixed": list(fixed), "steps": rows}
     text = "".join(f"# {line}\n" for line in comment)
     text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
-    new = folder / f"{FILE}.new"
-    new.write_text(text, encoding="utf-8")
-    new.replace(folder / FILE)
+    write_whole(folder / FILE, text)
 
 
 def read(setting: str | None) -> Mapping[str, Any]:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import shlex
-from collections.abc import Sized
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ class Sweep:
             plan.space,
             plan.objective,
             display=plan.conf.display,
-            n_jobs=self._n_jobs(),
+            n_jobs=plan.n_jobs(self._strategy),
             compare=self._compared,
             horizon=self._horizon(),
             on_best=self._write_best,
@@ -126,7 +125,7 @@ class Sweep:
     def _opening(self) -> list[str]:
         objective, record = self._plan.objective, self._record
         verb = {"min": "minimising", "max": "maximising"}[objective.direction[:3]]
-        n_jobs = self._n_jobs()
+        n_jobs = self._plan.n_jobs(self._strategy)
         count = f"{n_jobs} jobs, " if n_jobs else ""
         lines = [
             f"{self._plan.conf.name}: {count}{verb} {objective.name},"
@@ -216,15 +215,6 @@ class Sweep:
         can_resume = has_key(self._plan.search.base, conf.keys.resume_from)
         in_process = self._launcher.in_batches
         return rules_of(conf, n_slots=n_slots, can_resume=can_resume, in_process=in_process)
-
-    def _n_jobs(self) -> int | None:
-        """How many jobs there will be, where that is known."""
-        conf, space = self._plan.conf, self._plan.space
-        is_known = not space.conditions and space.where is None
-        n = len(self._strategy) if is_known and isinstance(self._strategy, Sized) else None
-        n_trials = None if self._plan.trains_in_steps else conf.n_trials
-        n_trials = min(filter(None, (n_trials, n)), default=None)
-        return n_trials * conf.repeats if n_trials else None
 
     def _remove(self) -> None:
         """A sweep whose first configuration was refused leaves nothing behind."""

@@ -190,7 +190,7 @@ def test_header_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "rename", crash)
+    monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
         create(tmp_path / "trials.jsonl", {})
 

@@ -14,7 +14,7 @@ from search_cases import law
 from trainings import Run, by_chance
 
 from hydra_plugins.tune_sweeper.search._asha import Asha
-from hydra_plugins.tune_sweeper.search._ladder import levels
+from hydra_plugins.tune_sweeper.search._ladder import rung_epochs
 from hydra_plugins.tune_sweeper.search._random import Random
 from hydra_plugins.tune_sweeper.search._space import LOG, Interval, Space
 from hydra_plugins.tune_sweeper.search._trial import Observation, Proposal
@@ -64,7 +64,7 @@ def test_rungs_lie_a_factor_apart(settings: dict[str, Any], expected: list[int])
 @given(st.integers(1, 30), st.integers(0, 300), st.floats(1.1, 5.0))
 def test_rungs_increase_from_first_to_last(first: int, more: int, eta: float) -> None:
     """Whatever the numbers."""
-    found = levels(first, first + more, eta)
+    found = rung_epochs(first, first + more, eta)
 
     assert found == sorted(set(found))
     assert [found[0], found[-1]] == [first, first + more]

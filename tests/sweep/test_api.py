@@ -185,6 +185,7 @@ def test_named_folder_is_continued() -> None:
         (lambda: sweep(bowl, {}, n_trials=2), "nothing to search"),
         (lambda: sweep(bowl, {"x": "interval(1,0)"}), "swap the bounds"),
         (lambda: sweep(bowl, {"x": [1, 2]}, strategy="bays"), "did you mean bayes?"),
+        (lambda: sweep(bowl, {"x": [1, 2]}, strategy="replay"), "one of grid, random"),
         (lambda: sweep(bowl, {"x": [1, 2]}, n_trial=2), "did you mean n_trials"),
         (lambda: sweep(bowl, {"x": [1, 2]}, strategy="pbt"), "epochs=<number>"),
         (lambda: sweep(bowl, {"x": [1, 2]}, n_trials=0), "n_trials=0"),

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ._whole import write_whole
+
 FORMAT = 1  # of the records; a larger number in a file means that a later version wrote it
 _BALLAST_BYTES = 64 * 1024
 
@@ -161,12 +163,7 @@ def _check_format(path: Path, records: list[Record]) -> None:
 def create(path: Path, header: Record) -> None:
     """A new journal with its header, complete or not there at all."""
     record = {"seq": 0, "type": "header", "time": time.time(), "format": FORMAT, **header}
-    new = path.with_suffix(".new")
-    with open(new, "wb") as file:
-        file.write(encode(record))
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(new, path)
+    write_whole(path, encode(record), is_durable=True)
     sync_folder(path.parent)
 
 

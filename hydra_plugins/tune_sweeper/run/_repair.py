@@ -1,6 +1,5 @@
 """A damaged journal made readable again, at the cost of the records that are lost."""
 
-import os
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from . import _journal
 from ._journal import JournalDamaged, Lock
 from ._record import FILE
+from ._whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,6 @@ def _free_name(path: Path) -> Path:
 
 def _rewrite(path: Path, records: list[dict[str, Any]]) -> None:
     """The records under consecutive numbers; readers see the old file or the new one."""
-    new = path.with_suffix(".new")
-    with open(new, "wb") as file:
-        for seq, record in enumerate(records):
-            file.write(_journal.encode({**record, "seq": seq}))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    lines = [_journal.encode({**record, "seq": seq}) for seq, record in enumerate(records)]
+    write_whole(path, b"".join(lines), is_durable=True)
     _journal.sync_folder(path.parent)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ._journal import tagged, untagged
+from ._whole import write_whole
 
 FILE = "result.json"
 SIGTERM_CODE = 128 + signal.SIGTERM  # of a process that SIGTERM ended
@@ -67,12 +68,8 @@ def read(folder: Path) -> Result | None:
 def write(folder: Path, result: Result) -> None:
     """Puts the result into the folder, complete or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f"{FILE}.new"
-    with open(new, "w", encoding="utf-8") as file:
-        json.dump(tagged(asdict(result)), file, allow_nan=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, folder / FILE)
+    text = json.dumps(tagged(asdict(result)), allow_nan=False, indent=1)
+    write_whole(folder / FILE, text, is_durable=True)
 
 
 def record(

@@ -5,11 +5,12 @@ the promotion type: a training waits at its rung, as a checkpoint, until it is k
 best there, and only then goes on. Nothing that runs is ever stopped.
 """
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ._ladder import Ladder, levels
+from ._ladder import Ladder, rung_epochs
 from ._proposer import DesignProposer, ModelProposer, Proposer, Row
 from ._space import Space, Values
 from ._trial import Observation, Proposal
@@ -56,13 +57,13 @@ class Asha:
         first = max(1, round(last * _FIRST_SHARE)) if min_epochs is None else min_epochs
         _check_lengths(epochs, first, last, max_epochs_total)
         _check_shares(eta, keep, proposer)
-        self._levels = levels(first, last, eta)
-        _check_brackets(brackets, self._levels, progressive=progressive)
+        self._epochs_at = rung_epochs(first, last, eta)
+        _check_brackets(brackets, self._epochs_at, progressive=progressive)
         self._space = space
         self._limit = n_trials
         self._budget = math.inf if max_epochs_total is None else max_epochs_total
         share = 1.0 / eta if keep is None else keep
-        n = len(self._levels)
+        n = len(self._epochs_at)
         self._ladders = [
             Ladder(n, start=start, keep=share, is_progressive=progressive)
             for start in range(brackets)
@@ -75,7 +76,7 @@ class Asha:
             else DesignProposer(space, seed=seed, initial=initial)
         )
         self._busy: dict[int, Proposal] = {}  # by trial
-        self._told: list[Observation] = []
+        self._told: list[Observation] = []  # in an order that does not depend on when they came
         self._n_started = 0
 
     def ask(self, n: int) -> list[Proposal]:
@@ -101,7 +102,7 @@ class Asha:
         for observation in observations:
             self._busy.pop(observation.proposal.trial, None)
             self._ladders[self._bracket_of[observation.proposal.trial]].tell(observation)
-            self._told.append(observation)
+            bisect.insort(self._told, observation, key=_place)
 
     def needed_checkpoints(self) -> set[int]:
         """Those of everyone who may be promoted some day."""
@@ -113,7 +114,7 @@ class Asha:
         """How many configurations there can be in the end; None: no limit."""
         if math.isinf(self._budget):
             return self._limit
-        n_affordable = self._n_started + int(self._budget - sum(self._spent)) // self._levels[0]
+        n_affordable = self._n_started + int(self._budget - sum(self._spent)) // self._epochs_at[0]
         return n_affordable if self._limit is None else min(self._limit, n_affordable)
 
     # What comes next
@@ -127,7 +128,7 @@ class Asha:
         for observation in candidates:
             trained = observation.proposal
             level, info = trained.step + 1, {"op": "promote"}
-            until, values = self._levels[level], trained.values
+            until, values = self._epochs_at[level], trained.values
             proposal = Proposal(trained.trial, values, level, observation.job, until, info)
             if self._affords(proposal):
                 return proposal
@@ -136,7 +137,7 @@ class Asha:
     def _start(self) -> Proposal | None:
         """A new configuration, in the bracket that has had the fewest epochs."""
         level = self._ladders[self._spent.index(min(self._spent))].start
-        empty = Proposal(self._n_started, {}, level, None, self._levels[level])
+        empty = Proposal(self._n_started, {}, level, None, self._epochs_at[level])
         is_over = self._limit is not None and self._n_started >= self._limit
         if is_over or not self._affords(empty):
             return None
@@ -158,13 +159,13 @@ class Asha:
             return True
         waiting = (ladder.furthest() for ladder in self._ladders)
         furthest = max(proposal.step, *waiting, *(p.step for p in self._busy.values()))
-        missing = self._levels[-1] - self._levels[furthest]
+        missing = self._epochs_at[-1] - self._epochs_at[furthest]
         return sum(self._spent) + self._n_epochs(proposal) + missing <= self._budget
 
     def _n_epochs(self, proposal: Proposal) -> int:
         """How long the job trains."""
-        before = 0 if proposal.parent is None else self._levels[proposal.step - 1]
-        return self._levels[proposal.step] - before
+        before = 0 if proposal.parent is None else self._epochs_at[proposal.step - 1]
+        return self._epochs_at[proposal.step] - before
 
     # What is known
 
@@ -182,12 +183,8 @@ class Asha:
 
     def _rows(self) -> list[Row]:
         """Every result at every rung; configurations of another space do not count."""
-        known = (o for o in self._by_trial() if self._space.contains(o.proposal.values))
+        known = (o for o in self._told if self._space.contains(o.proposal.values))
         return [Row(o.proposal.values, o.score, (self._away(o.proposal.step),)) for o in known]
-
-    def _by_trial(self) -> list[Observation]:
-        """All results, in an order that does not depend on when they came."""
-        return sorted(self._told, key=lambda o: (o.proposal.trial, o.proposal.step))
 
     def _pending(self) -> list[Values]:
         """Configurations of all that run or wait: what they promise will come by itself.
@@ -195,8 +192,8 @@ class Asha:
         Otherwise the model would start their likes again and again, for a full training to learn
         from that they never get.
         """
-        latest = {o.proposal.trial: o for o in self._by_trial()}
-        last = len(self._levels) - 1
+        latest = {o.proposal.trial: o for o in self._told}
+        last = len(self._epochs_at) - 1
         waiting = {
             trial: o.proposal.values
             for trial, o in latest.items()
@@ -209,8 +206,12 @@ class Asha:
 
     def _away(self, level: int) -> float:
         """How far a level is from a full training: 0 there, 1 at the first level."""
-        first, last = self._levels[0], self._levels[-1]
-        return math.log(last / self._levels[level]) / max(math.log(last / first), 1e-9)
+        first, last = self._epochs_at[0], self._epochs_at[-1]
+        return math.log(last / self._epochs_at[level]) / max(math.log(last / first), 1e-9)
+
+
+def _place(observation: Observation) -> tuple[int, int]:
+    return observation.proposal.trial, observation.proposal.step
 
 
 def _check_lengths(epochs: int, first: int, last: int, total: int | None) -> None:
@@ -234,11 +235,11 @@ def _check_shares(eta: float, keep: float | None, proposer: str) -> None:
         raise ValueError(f"proposer={proposer!r} is unknown: one of {', '.join(PROPOSERS)}")
 
 
-def _check_brackets(brackets: int, levels: Sequence[int], *, progressive: bool) -> None:
-    if not 1 <= brackets <= len(levels):
+def _check_brackets(brackets: int, epochs_at: Sequence[int], *, progressive: bool) -> None:
+    if not 1 <= brackets <= len(epochs_at):
         raise ValueError(
-            f"brackets={brackets}: expected 1 to {len(levels)}, as trainings are compared after"
-            f" {', '.join(map(str, levels))} epochs"
+            f"brackets={brackets}: expected 1 to {len(epochs_at)}, as trainings are compared after"
+            f" {', '.join(map(str, epochs_at))} epochs"
         )
     if progressive and brackets > 1:
         raise ValueError(f"progressive=true has one bracket, not brackets={brackets}")

@@ -12,14 +12,14 @@ from ._trial import Observation, rank
 _NOISE_PERCENTILE = 90  # of the differences between trainings that overtake each other to and fro
 
 
-def levels(first: int, last: int, eta: float) -> list[int]:
+def rung_epochs(first: int, last: int, eta: float) -> list[int]:
     """Epochs at which trainings are compared: `first`, `first * eta`, ... and `last`.
 
     One so near to the last that the way between them is hardly worth a decision is left out.
 
-    >>> levels(1, 52, 3)
+    >>> rung_epochs(1, 52, 3)
     [1, 3, 9, 27, 52]
-    >>> levels(1, 10, 3)
+    >>> rung_epochs(1, 10, 3)
     [1, 3, 10]
     """
     nearest = last / math.sqrt(eta)

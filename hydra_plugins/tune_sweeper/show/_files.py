@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..run._record import End, Job
+from ..run._whole import write_whole
 
 CSV = "trials.csv"
 RESULTS = "optimization_results.yaml"
@@ -37,7 +38,7 @@ class Table:
         else:
             self._metrics = sorted({*self._metrics, *end.metrics} - {*_FIXED})
             header = _line([*_FIXED, *self._names, *self._metrics, "error", "folder"])
-            _replace(self._path, header + "".join(_line(self._row(*row)) for row in self._rows))
+            write_whole(self._path, header + "".join(_line(self._row(*row)) for row in self._rows))
 
     def _row(self, job: Job, end: End) -> list[Any]:
         p = job.proposal
@@ -63,11 +64,4 @@ def write_best(folder: Path, name: str, job: Job, value: float) -> None:
         "best_trial": job.proposal.trial,
         "best_dir": job.folder,
     }
-    _replace(folder / RESULTS, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never half of it."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    write_whole(folder / RESULTS, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

@@ -12,6 +12,7 @@ from ._space import Space, canonical
 SAMPLERS = ("sobol", "iid")
 # A discrete space can run out of new configurations: so many misses in a row end the sequence.
 _MAX_MISSES = 2000
+_BLOCK = 64  # points of the Sobol sequence that are drawn at once; one costs as much as these
 _INNER = 0.75  # corners tell little of the rest
 
 
@@ -41,6 +42,7 @@ class Design:
         self._space = space
         self._seed = seed
         self._initial = list(initial)
+        self._block: list[list[float]] = []  # points to come, the next one last
         self._engine = qmc.Sobol(len(space), rng=seed) if sampler == "sobol" else None
         self._n_inner = n_inner
         self._n_drawn = 0
@@ -57,29 +59,41 @@ class Design:
 
     def next(self) -> dict[str, Any] | None:
         """The next new configuration; None, for ever, when the space seems to have no more."""
-        for _ in range(0 if self._is_over else _MAX_MISSES):
-            values = self._draw()
-            if canonical(values) not in self._seen and self._space.allows(values):
-                self.skip(values)
-                return values
-        self._is_over = True
-        return None
+        values, _ = self._new()
+        return values
 
     def accept(self, values: Mapping[str, Any]) -> None:
         """Draws what an earlier process drew; what differs, in another space, comes later."""
-        drawn = self.next()
-        if drawn is not None and canonical(drawn) != canonical(values):
-            self._seen.discard(canonical(drawn))
+        accepted = canonical(values)
+        drawn, text = self._new()
+        if drawn is not None and text != accepted:
+            self._seen.discard(text)
             self._initial.insert(0, drawn)
-        self.skip(values)
+        self._seen.add(accepted)
+
+    def _new(self) -> tuple[dict[str, Any] | None, str]:
+        """The next configuration that was not seen before, and its canonical text."""
+        for _ in range(0 if self._is_over else _MAX_MISSES):
+            values = self._draw()
+            text = canonical(values)
+            if text not in self._seen and self._space.allows(values):
+                self._seen.add(text)
+                return values, text
+        self._is_over = True
+        return None, ""
 
     def _draw(self) -> dict[str, Any]:
         if self._initial:
             return dict(self._initial.pop(0))
         self._n_drawn += 1
-        if self._engine is None:
-            u = np.random.default_rng([self._seed, self._n_drawn]).random(len(self._space))
-        else:
-            u = self._engine.random(1)[0]
         reach = _INNER if self._n_drawn <= self._n_inner else 1.0
-        return self._space.from_unit([0.5 + reach * (float(x) - 0.5) for x in u])
+        return self._space.from_unit([0.5 + reach * (u - 0.5) for u in self._point()])
+
+    def _point(self) -> list[float]:
+        """The next point of the unit cube."""
+        if self._engine is None:
+            rng = np.random.default_rng([self._seed, self._n_drawn])
+            return [float(u) for u in rng.random(len(self._space))]
+        if not self._block:
+            self._block = self._engine.random(_BLOCK)[::-1].tolist()
+        return self._block.pop()

@@ -1,47 +1,42 @@
 """Population-based training and successive halving against random search, on real trainings.
 
     python benchmarks/steps.py [--seeds 10] [--epochs 20] [--budget 160] [--methods random,pbt,...]
+    uv run --with "ray[tune]" python benchmarks/steps.py --methods "pbt,asha,ray pbt,ray asha"
 
 Each method trains as many epochs in all on digits: 400 images train, 400 validate, the other 997
 test. The score of a method is the smallest val/loss at the end of any of its jobs, as a sweep
 reports it: full trainings of random search and bayes, also rungs and steps of the others. Ratios
 are to random search with the same seed, whose trainings have a cosine schedule like all others.
-Jobs run one after the other in this process. Prints a table and writes
+Jobs run one after the other in this process, Ray Tune's in its own. Prints a table and writes
 benchmarks/results/steps.json.
 """
 
 import argparse
 import datetime
 import json
-import logging
 import math
 import platform
 import statistics
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hydra_plugins.tune_sweeper.run._result import CHECKPOINT
+from trials import few_digits
+
 from hydra_plugins.tune_sweeper.search._asha import Asha
 from hydra_plugins.tune_sweeper.search._bayes import Bayes
 from hydra_plugins.tune_sweeper.search._pbt import Pbt
 from hydra_plugins.tune_sweeper.search._random import Random
 from hydra_plugins.tune_sweeper.search._space import LOG, REVERSE_LOG, Interval, Space
 from hydra_plugins.tune_sweeper.search._trial import Observation, Proposal, Strategy
-from train.source import Source
-from train.sources import SOURCES, load_digits
-from train.task import task
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "steps.json"
@@ -54,7 +49,7 @@ SPACE = Space(
 )
 Make = Callable[[int, int, int], Strategy]  # of seed, epochs, budget
 
-METHODS: dict[str, Make] = {
+STRATEGIES: dict[str, Make] = {
     "random": lambda seed, epochs, budget: Random(SPACE, seed=seed, n_trials=budget // epochs),
     "bayes": lambda seed, epochs, budget: Bayes(SPACE, seed=seed, n_trials=budget // epochs),
     "pbt": lambda seed, epochs, budget: Pbt(
@@ -67,15 +62,7 @@ METHODS: dict[str, Make] = {
         SPACE, seed=seed, epochs=epochs, n_trials=None, max_epochs_total=budget, proposer="bayes"
     ),
 }
-
-
-def load_few(settings: DictConfig) -> Source:
-    """The digits with 800 that train or validate."""
-    digits = load_digits(settings)
-    order = torch.randperm(len(digits.labels), generator=torch.Generator().manual_seed(0))
-    is_test = torch.ones(len(order), dtype=torch.bool)
-    is_test[order[:800]] = False
-    return Source(digits.images, digits.labels, is_test, digits.classes)
+PEERS = ("ray pbt", "ray asha")
 
 
 class Trainings:
@@ -84,28 +71,22 @@ class Trainings:
     def __init__(self, folder: Path, epochs: int, seed: int) -> None:
         self._folder = folder
         self._seed = seed
-        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-            cfg = compose("config", ["model=mlp", f"epochs={epochs}", "val_fraction=0.5"])
-        OmegaConf.set_struct(cfg, False)
-        self._cfg = OmegaConf.merge(cfg, {"data": {"name": "few_digits"}})
+        self._cfg = few_digits.config(epochs)
         self.n_epochs = 0
 
     def run(self, job: int, proposal: Proposal) -> dict[str, float] | None:
         """The last metrics of a job; None when it diverged."""
-        parent = None if proposal.parent is None else self._folder / f"{proposal.parent}"
-        own = {
-            **proposal.values,
-            "seed": 1000 * self._seed + proposal.trial,
-            "until_epoch": proposal.until_epoch,
-            "resume_from": None if parent is None else str(parent / CHECKPOINT),
-            "log_dir": None,
-        }
-        cfg = OmegaConf.merge(self._cfg, own)
-        returned = task(cfg, self._folder / f"{job}")  # type: ignore[arg-type]
-        last = {k: v[-1] if isinstance(v, list) else v for k, v in returned.items()}
-        history = returned["val/loss"]
-        self.n_epochs += len(history) if isinstance(history, list) else 0
-        return last if math.isfinite(last["val/loss"]) else None
+        parent = proposal.parent
+        metrics, n_epochs = few_digits.train(
+            self._cfg,
+            proposal.values,
+            self._folder / f"{job}",
+            seed=1000 * self._seed + proposal.trial,
+            until_epoch=proposal.until_epoch,
+            source=None if parent is None else self._folder / f"{parent}",
+        )
+        self.n_epochs += n_epochs
+        return metrics
 
 
 def best_of(make: Make, seed: int, epochs: int, budget: int) -> dict[str, float]:
@@ -122,6 +103,21 @@ def best_of(make: Make, seed: int, epochs: int, budget: int) -> dict[str, float]
             job += 1
     best = min(found, key=lambda metrics: metrics["val/loss"])
     return {**best, "n_epochs": trainings.n_epochs, "n_jobs": job}
+
+
+def best_of_peer(name: str, seed: int, epochs: int, budget: int) -> dict[str, float]:
+    """The same of a peer over the same space."""
+    from ray import tune
+    from trials import ray_tune
+
+    # Ray knows no scale that is dense below 1: its population moves the distance from 1.
+    space = {
+        "lr": tune.loguniform(1e-4, 1.0),
+        "one_minus_momentum": tune.loguniform(0.01, 0.5),
+        "weight_decay": tune.loguniform(1e-6, 1e-1),
+    }
+    search = {"ray pbt": ray_tune.pbt, "ray asha": ray_tune.asha}[name]
+    return search(space, seed, epochs, budget)
 
 
 def summary(name: str, rows: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
@@ -147,14 +143,17 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--budget", type=int, default=160)
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(STRATEGIES))
     args = parser.parse_args()
-    prepare()
+    few_digits.prepare()
     names = dict.fromkeys(["random", *args.methods.split(",")])  # random is what others relate to
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name, found in rows.items():
-            found.append(best_of(METHODS[name], seed, args.epochs, args.budget))
+            search = (
+                partial(best_of_peer, name) if name in PEERS else partial(best_of, STRATEGIES[name])
+            )
+            found.append(search(seed, args.epochs, args.budget))
             best = found[-1]
             print(
                 f"seed {seed}  {name:<11} {best['val/loss']:.4f} {best['test/loss']:.4f}",
@@ -168,14 +167,6 @@ def main() -> None:
             f" {args.seeds}; test/loss {test['ratio']:.3f}, {test['wins']}"
         )
     write(args, report)
-
-
-def prepare() -> None:
-    """One thread, no log lines, and the smaller data set."""
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    SOURCES["few_digits"] = load_few
 
 
 def write(args: argparse.Namespace, report: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from hydra_plugins.tune_sweeper.search import _bayes
+from hydra_plugins.tune_sweeper.search import _bayes, _transfer
 
 
 def load() -> ModuleType:
@@ -33,7 +33,7 @@ SPACE = [
 
 def test_examples_run() -> None:
     """Those of the strategy and of the adapter."""
-    for module in (_bayes, load()):
+    for module in (_bayes, _transfer, load()):
         found = doctest.testmod(module)
 
         assert found.attempted > 0 and found.failed == 0

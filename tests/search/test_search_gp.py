@@ -63,6 +63,15 @@ def test_with_points_equals_conditioning_on_everything(seed: int) -> None:
     assert step_by_step[1] == pytest.approx(at_once[1], abs=1e-8)
 
 
+def test_left_out_equals_conditioning_on_the_others() -> None:
+    """The prediction of each observed point by a process that never saw it."""
+    X, y, theta = data()
+    others = [np.arange(len(y)) != i for i in range(len(y))]
+    refitted = [condition(X[o], y[o], theta, GROUPS).predict(X[~o])[0][0] for o in others]
+
+    assert condition(X, y, theta, GROUPS).left_out() == pytest.approx(refitted, abs=1e-6)
+
+
 def test_believing_the_mean_leaves_the_mean() -> None:
     """A point observed at its own predicted mean moves no prediction, and lowers the sd there."""
     X, y, theta = data()

@@ -40,6 +40,10 @@ class Posterior:
         """Mean (n,) at the observed points: what of y is not noise."""
         return np.asarray(self._targets() - _noise(self.theta) * self.alpha)
 
+    def left_out(self) -> Array:
+        """Mean (n,) at each observed point given all others (equation 5.12)."""
+        return np.asarray(self._targets() - self.alpha / np.diag(_inverse(self.L)))
+
     def covariance(self, x: Array) -> Array:
         """Prior covariance (m, n) between x and the observed points."""
         scale = np.exp(-self.theta[self.groups])

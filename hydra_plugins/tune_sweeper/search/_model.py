@@ -41,9 +41,12 @@ class Data:
 class Model:
     """Posteriors under several draws of the hyperparameters, on the warped scale."""
 
-    posteriors: Sequence[Posterior]  # of observed and pending points
+    F: Array  # (n, f) of the trials that ended well
+    kept: Array  # (k,) those of them that the process knows
+    told: Sequence[Posterior]  # of these
+    posteriors: Sequence[Posterior]  # of these and of pending points
     bests: Array  # (s,) incumbents: the smallest posterior mean at a place
-    means: Array  # (n,) at the places of the trials that ended well
+    means: Array  # (n,) at the places of the trials
     scale: Scale
     success: Posterior | None  # above 0 where trials end well; None: none failed
     name: str  # of the acquisition
@@ -65,6 +68,12 @@ class Model:
         """Mean (m,) and standard deviation (m,) over all draws."""
         mean, sd = self.predict(F)
         return mean.mean(axis=0), np.sqrt(np.mean(sd * sd, axis=0) + mean.var(axis=0))
+
+    def left_out(self) -> Array:
+        """What is predicted for each trial (n,) by all the others."""
+        means = np.array([p.predict(self.F)[0] for p in self.told])
+        means[:, self.kept] = [p.left_out() for p in self.told]
+        return np.asarray(means.mean(axis=0))
 
     def explain(self, F: Array) -> dict[str, float]:
         """What is predicted for one point (1, f): on the model's scale and on that of the scores.
@@ -100,7 +109,8 @@ def make_model(data: Data, *, acquisition: str, rng: np.random.Generator) -> Mod
     places = np.vstack([data.places, data.pending])
     bests = np.array([p.predict(places)[0].min() for p in believed])
     scale = Scale.of(data.scores, found.log_c)
-    return Model(believed, bests, means, scale, _success(data, rng), acquisition)
+    success = _success(data, rng)
+    return Model(data.F, kept, told, believed, bests, means, scale, success, acquisition)
 
 
 def _subset(r: Array, rng: np.random.Generator) -> Array:

@@ -17,6 +17,7 @@ from ._features import Features
 from ._model import Data, Model, make_model
 from ._space import Space, Values, canonical
 from ._threads import one_blas_thread
+from ._transfer import FEWEST_RANKED, deserve_trust
 
 Array = np.ndarray
 
@@ -112,18 +113,20 @@ class ModelProposer:
         self._belief = Belief(space)
         self._features = Features(space)
         first = _first(space, seed, initial, known, has_prior=self._belief.has_prior)
-        self._n_initial = _size_of_design(space, n_trials, len(first), n_initial)
+        self._n_initial = _size_of_design(space, n_trials, first, n_initial, is_warm=bool(known))
         self._design = Design(space, seed=seed, initial=first, n_inner=self._n_initial)
+        self._has_known = bool(known)
         self._seen: set[str] = set()
 
     def next(self, number: int, rows: Known[Row], pending: Known[Values]) -> Found | None:
         """A point of the first design, later what the model expects most of."""
-        told = rows() if number >= self._n_initial else []
-        if sum(row.score is not None for row in told) < 2:
+        is_early = number < self._n_initial
+        told = [] if is_early and not self._has_known else rows()
+        if _n_good(told) < 2:
             found = self._drawn()
         else:
             with one_blas_thread():
-                found = self._promising(number, told, pending())
+                found = self._promising(number, told, pending(), is_early=is_early)
         if found is not None:
             self._skip(found[0])
         return found
@@ -143,13 +146,48 @@ class ModelProposer:
         return None if values is None else (values, {})
 
     def _promising(
-        self, number: int, rows: Sequence[Row], pending: Sequence[Values]
+        self, number: int, rows: Sequence[Row], pending: Sequence[Values], *, is_early: bool
     ) -> Found | None:
-        """The proposal of the model; None when no configuration is left."""
+        """The proposal of the model; None when no configuration is left.
+
+        Early on there is one only where known rows deserve trust; else the design goes on.
+        """
         rng = np.random.default_rng([self._seed, number])
-        model = make_model(self._data(rows, pending), acquisition=self._acquisition, rng=rng)
+        ours = [row for row in rows if not any(row.away)]
+        if is_early and _n_good(ours) < FEWEST_RANKED:
+            return self._drawn()
+        rows, model = self._trusted(rows, ours, pending, rng)
+        if is_early and rows is ours:
+            return self._drawn()
         values = self._climb(model, rows, rng).best()
-        return None if values is None else (values, model.explain(self._encode([values])))
+        if values is None:
+            return None
+        trust = {"warm_start": rows is not ours} if self._has_known else {}
+        return values, {**model.explain(self._encode([values])), **trust}
+
+    def _trusted(
+        self,
+        rows: Sequence[Row],
+        ours: Sequence[Row],
+        pending: Sequence[Values],
+        rng: np.random.Generator,
+    ) -> tuple[Sequence[Row], Model]:
+        """All rows and their model; ours alone where those known before do not help."""
+        together = self._model(rows, pending, rng)
+        if not self._has_known or _n_good(ours) < FEWEST_RANKED:
+            return rows, together
+        alone = self._model(ours, pending, rng)
+        good = [row for row in rows if row.score is not None]
+        is_ours = np.array([not any(row.away) for row in good])
+        scores = np.array([row.score for row in good], dtype=float)[is_ours]
+        if deserve_trust(scores, together.left_out()[is_ours], alone.left_out()):
+            return rows, together
+        return ours, alone
+
+    def _model(
+        self, rows: Sequence[Row], pending: Sequence[Values], rng: np.random.Generator
+    ) -> Model:
+        return make_model(self._data(rows, pending), acquisition=self._acquisition, rng=rng)
 
     def _data(self, rows: Sequence[Row], pending: Sequence[Values]) -> Data:
         good = [row for row in rows if row.score is not None]
@@ -197,6 +235,10 @@ class ModelProposer:
         return self._features.snap(U)
 
 
+def _n_good(rows: Sequence[Row]) -> int:
+    return sum(row.score is not None for row in rows)
+
+
 def _first(
     space: Space,
     seed: int,
@@ -216,10 +258,18 @@ def _first(
     return [*initial, *best, *believed]
 
 
-def _size_of_design(space: Space, n_trials: int | None, n_given: int, wanted: int | None) -> int:
+def _size_of_design(
+    space: Space,
+    n_trials: int | None,
+    first: Sequence[Values],
+    wanted: int | None,
+    *,
+    is_warm: bool,
+) -> int:
     if wanted is not None and wanted < 1:
         raise ValueError(f"n_initial={wanted}: expected an integer from 1 on")
-    size = min(5, 2 + len(space)) if wanted is None else wanted
+    # The best of earlier sweeps takes no place of a trial that tells something for certain.
+    size = min(5, 2 + len(space)) + is_warm if wanted is None else wanted
     if wanted is None and n_trials is not None:
         size = min(size, max(2, n_trials // 2))
-    return max(size, n_given)
+    return max(size, len(first))

@@ -1,0 +1,74 @@
+"""Trainings on few digits, in pieces that continue each other: 400 images train, 400 validate, the
+other 997 test. Whoever searches calls `train`.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from train.source import Source
+from train.sources import SOURCES, load_digits
+from train.task import task
+
+from .measure import ROOT
+
+CHECKPOINT = "checkpoints/last.ckpt"  # in the folder of a training
+
+
+def prepare() -> None:
+    """One thread, no log lines, and the data set; in every process that trains."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    SOURCES["few_digits"] = _load
+
+
+def _load(settings: DictConfig) -> Source:
+    """The digits with 800 that train or validate."""
+    digits = load_digits(settings)
+    order = torch.randperm(len(digits.labels), generator=torch.Generator().manual_seed(0))
+    is_test = torch.ones(len(order), dtype=torch.bool)
+    is_test[order[:800]] = False
+    return Source(digits.images, digits.labels, is_test, digits.classes)
+
+
+def config(epochs: int) -> DictConfig:
+    """A perceptron with a cosine schedule over `epochs`."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        cfg = compose("config", ["model=mlp", f"epochs={epochs}", "val_fraction=0.5"])
+    OmegaConf.set_struct(cfg, False)
+    return OmegaConf.merge(cfg, {"data": {"name": "few_digits"}})  # type: ignore[return-value]
+
+
+def train(
+    cfg: DictConfig,
+    values: Mapping[str, Any],
+    folder: Path,
+    *,
+    seed: int,
+    until_epoch: int | None,
+    source: Path | None,
+) -> tuple[dict[str, float] | None, int]:
+    """Trains with these values to the end of an epoch, from the checkpoint in `source` on.
+
+    The last metrics, None when it diverged; and the number of epochs.
+    """
+    own = {
+        **values,
+        "seed": seed,
+        "until_epoch": until_epoch,
+        "resume_from": None if source is None else str(source / CHECKPOINT),
+        "log_dir": None,
+    }
+    returned = task(OmegaConf.merge(cfg, own), folder)  # type: ignore[arg-type]
+    last = {k: v[-1] if isinstance(v, list) else v for k, v in returned.items()}
+    history = returned["val/loss"]
+    n_epochs = len(history) if isinstance(history, list) else 0
+    return (last if math.isfinite(last["val/loss"]) else None), n_epochs

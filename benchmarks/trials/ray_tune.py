@@ -1,0 +1,142 @@
+"""Ray Tune's population-based training and successive halving on the same trainings.
+
+Every trial is a process of Ray's that reports after each epoch, or each step of a population, and
+leaves a checkpoint where its scheduler may want one.
+"""
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
+
+from . import few_digits
+from .measure import ROOT
+
+N_AT_ONCE = 2  # trials that train at the same time under ASHA
+_DIVERGED = 1e3  # a loss that Ray can compare
+
+
+def _start() -> None:
+    """A cluster of this machine whose workers find all that this process finds."""
+    if ray.is_initialized():
+        return
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), *filter(None, sys.path)])
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}},
+    )
+
+
+def pbt(space: Mapping[str, Any], seed: int, epochs: int, budget: int) -> dict[str, float]:
+    """A population that waits for all of its members, in steps of a tenth of the training."""
+    step = max(1, round(epochs / 10))
+    size = budget // epochs
+    scheduler = PopulationBasedTraining(
+        time_attr="epoch",
+        perturbation_interval=step,
+        burn_in_period=step,
+        hyperparam_mutations=dict(space),
+        synch=True,
+    )
+    return _search(space, scheduler, seed, epochs, step=step, n=size, at_once=size)
+
+
+def asha(space: Mapping[str, Any], seed: int, epochs: int, budget: int) -> dict[str, float]:
+    """Successive halving that stops trials, until the budget is spent."""
+    scheduler = ASHAScheduler(time_attr="epoch", max_t=epochs, reduction_factor=3)
+    return _search(space, scheduler, seed, epochs, step=1, n=budget, at_once=N_AT_ONCE, most=budget)
+
+
+def _search(
+    space: Mapping[str, Any],
+    scheduler: TrialScheduler,
+    seed: int,
+    epochs: int,
+    *,
+    step: int,
+    n: int,
+    at_once: int,
+    most: int | None = None,
+) -> dict[str, float]:
+    """The best report of all trials, and the epochs that they trained."""
+    _start()
+    fixed = {"_epochs": epochs, "_step": step, "_seed": seed}
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(_trainable, {"cpu": 2 / at_once}),
+            param_space={**space, **fixed},
+            tune_config=tune.TuneConfig(
+                metric="val/loss",
+                mode="min",
+                scheduler=scheduler,
+                num_samples=n,
+                max_concurrent_trials=at_once,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder, verbose=0, stop=None if most is None else _Budget(most)
+            ),
+        )
+        found = tuner.fit()
+        reports = [frame for frame in (r.metrics_dataframe for r in found) if frame is not None]
+        rows = [row for frame in reports for row in frame.to_dict("records")]
+    best = min(rows, key=lambda row: row["val/loss"])
+    metrics = {k: v for k, v in best.items() if k.startswith(("val/", "test/"))}
+    return {**metrics, "n_epochs": sum(row["n_epochs"] for row in rows), "n_jobs": len(rows)}
+
+
+def _trainable(values: dict[str, Any]) -> None:
+    few_digits.prepare()
+    settings = dict(values)
+    epochs, step, seed = (settings.pop(key) for key in ("_epochs", "_step", "_seed"))
+    settings["momentum"] = 1.0 - settings.pop("one_minus_momentum")
+    cfg = few_digits.config(epochs)
+    number = int(tune.get_context().get_trial_name().rpartition("_")[2])
+    work = Path(tempfile.mkdtemp())
+    source, done = _restored(work)
+    while done < epochs:
+        until, folder = min(done + step, epochs), work / f"{done}"
+        metrics, n_epochs = few_digits.train(
+            cfg, settings, folder, seed=1000 * seed + number, until_epoch=until, source=source
+        )
+        shown = metrics or {"val/loss": _DIVERGED}
+        checkpoint = tune.Checkpoint.from_directory(str(folder))
+        (folder / "epoch").write_text(str(until))
+        tune.report({**shown, "epoch": until, "n_epochs": n_epochs}, checkpoint=checkpoint)
+        source, done = folder, until
+        if metrics is None:
+            return
+
+
+def _restored(work: Path) -> tuple[Path | None, int]:
+    """Where the checkpoint that Ray handed over lies, and the epoch that it ends."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return None, 0
+    folder = Path(checkpoint.to_directory(str(work / "restored")))
+    return folder, int((folder / "epoch").read_text())
+
+
+class _Budget(tune.Stopper):
+    """Ends everything after so many epochs of all trials together."""
+
+    def __init__(self, epochs: int) -> None:
+        self._left = float(epochs)
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        self._left -= result["n_epochs"]
+        return self.stop_all()
+
+    def stop_all(self) -> bool:
+        """Whether the budget is spent."""
+        return self._left <= 0 or math.isnan(self._left)

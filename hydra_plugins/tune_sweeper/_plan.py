@@ -119,6 +119,7 @@ class Plan:
 
     def header(self, seed: int) -> dict[str, Any]:
         """The first record of the sweep."""
+        fingerprint = self.fingerprint()
         return {
             "strategy": self.conf.name,
             "n_trials": self.conf.n_trials,
@@ -126,8 +127,8 @@ class Plan:
             "settings": {**asdict(self.conf), **self.own},
             "metric": self.objective.name,
             "direction": self.objective.direction,
-            "space": describe(self.space),
-            "fingerprint": self.fingerprint(),
+            "space": fingerprint["space"],
+            "fingerprint": fingerprint,
             "program": self.app.program,
             "versions": _versions(),
         }

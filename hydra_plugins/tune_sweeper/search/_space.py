@@ -281,9 +281,12 @@ def _is_bool(value: Value) -> bool:
     return isinstance(value, bool)
 
 
+_SORTED = json.JSONEncoder(sort_keys=True)  # made once: json.dumps makes one a call
+
+
 def canonical(value: Value) -> str:
     """A text that is equal exactly for equal values: 1, 1.0 and True are three values."""
-    return json.dumps(value, sort_keys=True)
+    return _SORTED.encode(value)
 
 
 @dataclass(frozen=True)

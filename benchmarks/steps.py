@@ -1,12 +1,13 @@
 """Population-based training and successive halving against random search, on real trainings.
 
-    python benchmarks/steps.py [--seeds 10] [--epochs 20] [--budget 160] [--methods random,pbt,...]
-    uv run --with "ray[tune]" python benchmarks/steps.py --methods "pbt,asha,ray pbt,ray asha"
+    python benchmarks/steps.py [--data digits|shapes] [--seeds 10] [--methods random,pbt,asha]
+    RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 uv run --with "ray[tune]" \\
+        python benchmarks/steps.py --methods "pbt,asha,ray pbt,ray asha"
 
-Each method trains as many epochs in all on digits: 400 images train, 400 validate, the other 997
-test. The score of a method is the smallest val/loss at the end of any of its jobs, as a sweep
-reports it: full trainings of random search and bayes, also rungs and steps of the others. Ratios
-are to random search with the same seed, whose trainings have a cosine schedule like all others.
+Each method trains as many epochs in all: 400 images train, 400 validate, the others test. The
+score of a method is the smallest val/loss at the end of any of its jobs, as a sweep reports it:
+full trainings of random search and bayes, also rungs and steps of the others. Ratios are to random
+search with the same seed, whose trainings have a cosine schedule like all others.
 Jobs run one after the other in this process, Ray Tune's in its own. Prints a table and writes
 benchmarks/results/steps.json.
 """
@@ -29,7 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from trials import few_digits
+from trials import few_images
 
 from hydra_plugins.tune_sweeper.search._asha import Asha
 from hydra_plugins.tune_sweeper.search._bayes import Bayes
@@ -68,16 +69,16 @@ PEERS = ("ray pbt", "ray asha")
 class Trainings:
     """Runs jobs in this process, each in a folder of its own."""
 
-    def __init__(self, folder: Path, epochs: int, seed: int) -> None:
+    def __init__(self, folder: Path, data: str, epochs: int, seed: int) -> None:
         self._folder = folder
         self._seed = seed
-        self._cfg = few_digits.config(epochs)
+        self._cfg = few_images.config(data, epochs)
         self.n_epochs = 0
 
     def run(self, job: int, proposal: Proposal) -> dict[str, float] | None:
         """The last metrics of a job; None when it diverged."""
         parent = proposal.parent
-        metrics, n_epochs = few_digits.train(
+        metrics, n_epochs = few_images.train(
             self._cfg,
             proposal.values,
             self._folder / f"{job}",
@@ -89,12 +90,12 @@ class Trainings:
         return metrics
 
 
-def best_of(make: Make, seed: int, epochs: int, budget: int) -> dict[str, float]:
+def best_of(make: Make, data: str, seed: int, epochs: int, budget: int) -> dict[str, float]:
     """The metrics of the best job of a whole search, and the epochs that it trained."""
     strategy = make(seed, epochs, budget)
     found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        trainings, job = Trainings(Path(folder), epochs, seed), 0
+        trainings, job = Trainings(Path(folder), data, epochs, seed), 0
         while proposals := strategy.ask(1):
             metrics = trainings.run(job, proposals[0])
             score = None if metrics is None else metrics["val/loss"]
@@ -105,7 +106,7 @@ def best_of(make: Make, seed: int, epochs: int, budget: int) -> dict[str, float]
     return {**best, "n_epochs": trainings.n_epochs, "n_jobs": job}
 
 
-def best_of_peer(name: str, seed: int, epochs: int, budget: int) -> dict[str, float]:
+def best_of_peer(name: str, data: str, seed: int, epochs: int, budget: int) -> dict[str, float]:
     """The same of a peer over the same space."""
     from ray import tune
     from trials import ray_tune
@@ -117,7 +118,7 @@ def best_of_peer(name: str, seed: int, epochs: int, budget: int) -> dict[str, fl
         "weight_decay": tune.loguniform(1e-6, 1e-1),
     }
     search = {"ray pbt": ray_tune.pbt, "ray asha": ray_tune.asha}[name]
-    return search(space, seed, epochs, budget)
+    return search(space, data, seed, epochs, budget)
 
 
 def summary(name: str, rows: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
@@ -141,11 +142,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--data", choices=sorted(few_images.MODELS), default="digits")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--budget", type=int, default=160)
     parser.add_argument("--methods", default=",".join(STRATEGIES))
     args = parser.parse_args()
-    few_digits.prepare()
+    few_images.prepare()
     names = dict.fromkeys(["random", *args.methods.split(",")])  # random is what others relate to
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
@@ -153,7 +155,7 @@ def main() -> None:
             search = (
                 partial(best_of_peer, name) if name in PEERS else partial(best_of, STRATEGIES[name])
             )
-            found.append(search(seed, args.epochs, args.budget))
+            found.append(search(args.data, seed, args.epochs, args.budget))
             best = found[-1]
             print(
                 f"seed {seed}  {name:<11} {best['val/loss']:.4f} {best['test/loss']:.4f}",
@@ -180,7 +182,9 @@ def write(args: argparse.Namespace, report: dict[str, Any]) -> None:
         **report,
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known[args.data] = content
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 
-from . import few_digits
+from . import few_images
 from .measure import ROOT
 
 N_AT_ONCE = 2  # trials that train at the same time under ASHA
+_FIXED = ("data", "epochs", "step", "seed")  # what a trial gets beside its hyperparameters
 _DIVERGED = 1e3  # a loss that Ray can compare
 
 
@@ -37,7 +38,9 @@ def _start() -> None:
     )
 
 
-def pbt(space: Mapping[str, Any], seed: int, epochs: int, budget: int) -> dict[str, float]:
+def pbt(
+    space: Mapping[str, Any], data: str, seed: int, epochs: int, budget: int
+) -> dict[str, float]:
     """A population that waits for all of its members, in steps of a tenth of the training."""
     step = max(1, round(epochs / 10))
     size = budget // epochs
@@ -48,18 +51,23 @@ def pbt(space: Mapping[str, Any], seed: int, epochs: int, budget: int) -> dict[s
         hyperparam_mutations=dict(space),
         synch=True,
     )
-    return _search(space, scheduler, seed, epochs, step=step, n=size, at_once=size)
+    return _search(space, scheduler, data, seed, epochs, step=step, n=size, at_once=size)
 
 
-def asha(space: Mapping[str, Any], seed: int, epochs: int, budget: int) -> dict[str, float]:
+def asha(
+    space: Mapping[str, Any], data: str, seed: int, epochs: int, budget: int
+) -> dict[str, float]:
     """Successive halving that stops trials, until the budget is spent."""
     scheduler = ASHAScheduler(time_attr="epoch", max_t=epochs, reduction_factor=3)
-    return _search(space, scheduler, seed, epochs, step=1, n=budget, at_once=N_AT_ONCE, most=budget)
+    return _search(
+        space, scheduler, data, seed, epochs, step=1, n=budget, at_once=N_AT_ONCE, most=budget
+    )
 
 
 def _search(
     space: Mapping[str, Any],
     scheduler: TrialScheduler,
+    data: str,
     seed: int,
     epochs: int,
     *,
@@ -70,7 +78,7 @@ def _search(
 ) -> dict[str, float]:
     """The best report of all trials, and the epochs that they trained."""
     _start()
-    fixed = {"_epochs": epochs, "_step": step, "_seed": seed}
+    fixed = dict(zip((f"_{key}" for key in _FIXED), (data, epochs, step, seed), strict=True))
     with tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(
             tune.with_resources(_trainable, {"cpu": 2 / at_once}),
@@ -96,17 +104,17 @@ def _search(
 
 
 def _trainable(values: dict[str, Any]) -> None:
-    few_digits.prepare()
+    few_images.prepare()
     settings = dict(values)
-    epochs, step, seed = (settings.pop(key) for key in ("_epochs", "_step", "_seed"))
+    data, epochs, step, seed = (settings.pop(f"_{key}") for key in _FIXED)
     settings["momentum"] = 1.0 - settings.pop("one_minus_momentum")
-    cfg = few_digits.config(epochs)
+    cfg = few_images.config(data, epochs)
     number = int(tune.get_context().get_trial_name().rpartition("_")[2])
     work = Path(tempfile.mkdtemp())
     source, done = _restored(work)
     while done < epochs:
         until, folder = min(done + step, epochs), work / f"{done}"
-        metrics, n_epochs = few_digits.train(
+        metrics, n_epochs = few_images.train(
             cfg, settings, folder, seed=1000 * seed + number, until_epoch=until, source=source
         )
         shown = metrics or {"val/loss": _DIVERGED}

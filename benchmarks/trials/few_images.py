@@ -1,11 +1,12 @@
-"""Trainings on few digits, in pieces that continue each other: 400 images train, 400 validate, the
-other 997 test. Whoever searches calls `train`.
+"""Trainings on few images, in pieces that continue each other: 400 train, 400 validate, the others
+test. Whoever searches calls `train`.
 """
 
 import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from train.source import Source
-from train.sources import SOURCES, load_digits
+from train.sources import SOURCES
 from train.task import task
 
 from .measure import ROOT
 
+MODELS = {"digits": "mlp", "shapes": "cnn"}
 CHECKPOINT = "checkpoints/last.ckpt"  # in the folder of a training
 
 
@@ -27,24 +29,26 @@ def prepare() -> None:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    SOURCES["few_digits"] = _load
+    for data in MODELS:
+        SOURCES[f"few_{data}"] = partial(_load, SOURCES[data])
 
 
-def _load(settings: DictConfig) -> Source:
-    """The digits with 800 that train or validate."""
-    digits = load_digits(settings)
-    order = torch.randperm(len(digits.labels), generator=torch.Generator().manual_seed(0))
+def _load(load_all: Callable[[DictConfig], Source], settings: DictConfig) -> Source:
+    """The images with 800 that train or validate."""
+    source = load_all(settings)
+    order = torch.randperm(len(source.labels), generator=torch.Generator().manual_seed(0))
     is_test = torch.ones(len(order), dtype=torch.bool)
     is_test[order[:800]] = False
-    return Source(digits.images, digits.labels, is_test, digits.classes)
+    return Source(source.images, source.labels, is_test, source.classes)
 
 
-def config(epochs: int) -> DictConfig:
-    """A perceptron with a cosine schedule over `epochs`."""
+def config(data: str, epochs: int) -> DictConfig:
+    """A small net with a cosine schedule over `epochs`."""
+    typed = [f"data={data}", f"model={MODELS[data]}", f"epochs={epochs}", "val_fraction=0.5"]
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        cfg = compose("config", ["model=mlp", f"epochs={epochs}", "val_fraction=0.5"])
+        cfg = compose("config", typed)
     OmegaConf.set_struct(cfg, False)
-    return OmegaConf.merge(cfg, {"data": {"name": "few_digits"}})  # type: ignore[return-value]
+    return OmegaConf.merge(cfg, {"data": {"name": f"few_{data}"}})  # type: ignore[return-value]
 
 
 def train(

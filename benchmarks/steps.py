@@ -1,8 +1,7 @@
 """Population-based training and successive halving against random search, on real trainings.
 
     python benchmarks/steps.py [--data digits|shapes] [--seeds 10] [--methods random,pbt,asha]
-    RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 uv run --with "ray[tune]" \\
-        python benchmarks/steps.py --methods "pbt,asha,ray pbt,ray asha"
+    uv run --with "ray[tune]" python benchmarks/steps.py --methods "pbt,asha,ray pbt,ray asha"
 
 Each method trains as many epochs in all: 400 images train, 400 validate, the others test. The
 score of a method is the smallest val/loss at the end of any of its jobs, as a sweep reports it:

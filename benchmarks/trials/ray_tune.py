@@ -28,6 +28,7 @@ def _start() -> None:
     """A cluster of this machine whose workers find all that this process finds."""
     if ray.is_initialized():
         return
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or each worker makes an environment
     paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), *filter(None, sys.path)])
     ray.init(
         num_cpus=2,

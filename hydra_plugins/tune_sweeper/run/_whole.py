@@ -7,7 +7,7 @@ from pathlib import Path
 def write_whole(path: Path, content: str | bytes, *, is_durable: bool = False) -> None:
     """Puts a file in the place of the one that is there.
 
-    A durable one is on the disk when this returns, and so outlives a loss of power.
+    The content of a durable one is on the disk before it gets its name.
 
     Raises:
         OSError: it cannot be written; the old one stays.

@@ -333,7 +333,7 @@ def _choice_item(app: App, override: Override) -> Item:
     parameter = Choice(name, values, is_ordered, _is_frozen(typed, tags, knob), believed)
     if knob is not None:
         _knobs.check(typed, parameter, knob)
-    by_value = {canonical(v): text for v, text in zip(values, texts, strict=True)}
+    by_value = dict(zip(parameter.places, texts, strict=True))
     is_group = bool(app.options(override.key_or_group))
     return Item(key, typed, parameter=parameter, texts=by_value, is_group=is_group)
 

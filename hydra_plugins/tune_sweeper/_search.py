@@ -129,7 +129,8 @@ def _conditions_of(
     if not any(has_key(config, key) for config in configs.values()):
         raise unknown_key(typed, key, configs["", ""], app.groups)
     found = []
-    for group in (i.parameter for i in swept if isinstance(i.parameter, Choice)):
+    groups = (i.parameter for i in swept if i.is_group and isinstance(i.parameter, Choice))
+    for group in groups:
         of_group = [(v, configs.get((group.name, canonical(v)))) for v in group.choices]
         values = tuple(v for v, config in of_group if config is not None and has_key(config, key))
         if values and len(values) < len(of_group):

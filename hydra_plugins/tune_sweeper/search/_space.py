@@ -220,13 +220,13 @@ class Choice:
             raise ValueError("there is no value to choose from")
         if self.prior is not None and not self.contains(self.prior):
             raise ValueError(f"prior={self.prior!r} is none of the choices")
-        if len(self._places) < len(self.choices):
+        if len(self.places) < len(self.choices):
             counts = Counter(canonical(c) for c in self.choices)
             twice = next(c for c in self.choices if counts[canonical(c)] > 1)
             raise ValueError(f"the value {twice!r} is listed twice")
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def places(self) -> dict[str, int]:
         """Places by canonical value: a list of 100,000 would be searched for each of them."""
         return {canonical(c): i for i, c in enumerate(self.choices)}
 
@@ -237,7 +237,7 @@ class Choice:
 
     def index(self, value: Value) -> int:
         """Place of `value` in the list."""
-        return self._places[canonical(value)]
+        return self.places[canonical(value)]
 
     def to_unit(self, value: Value) -> float:
         """Middle of the value's share of [0, 1]."""
@@ -250,7 +250,7 @@ class Choice:
 
     def contains(self, value: Value) -> bool:
         """Whether `value` is one of the choices."""
-        return canonical(value) in self._places
+        return canonical(value) in self.places
 
     def cast(self, value: Value) -> Value:
         """The choice that equals the value; anything else unchanged."""

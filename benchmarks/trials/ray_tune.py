@@ -1,7 +1,8 @@
 """Ray Tune's population-based training and successive halving on the same trainings.
 
 Every trial is a process of Ray's that reports after each epoch, or each step of a population, and
-leaves a checkpoint where its scheduler may want one.
+leaves a checkpoint where its scheduler may want one. A trial that diverges ends, which is right for
+halving; of a population it takes a member that Ray would replace, so that its result says little.
 """
 
 import math

@@ -7,18 +7,16 @@ benchmarks/results/digits.json. Each seed is one command of a user, run in a fre
 """
 
 import argparse
-import datetime
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from trials.measure import circumstances
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "digits.json"
@@ -57,17 +55,13 @@ def main() -> None:
     report = {name: summary(values) for name, values in found.items()}
     for name, row in report.items():
         print(f"{name:<7} median {row['median']:.5f}  quartiles {row['quartiles']}")
-    circumstances = {
-        "command": " ".join(["python", "benchmarks/digits.py", *sys.argv[1:]]),
-        "date": datetime.date.today().isoformat(),
-        "n": args.seeds,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "numpy", "scipy", "hydra-core")},
+    told = {
+        **circumstances(args.seeds, ("torch", "numpy", "scipy", "hydra-core")),
         "overrides": args.overrides,
         "n_trials": args.n_trials,
     }
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known[" ".join(args.overrides)] = {**circumstances, **report}
+    known[" ".join(args.overrides)] = {**told, **report}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(known, indent=1) + "\n")
 

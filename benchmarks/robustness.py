@@ -9,20 +9,19 @@ writes benchmarks/results/robustness.json.
 """
 
 import argparse
-import datetime
 import json
 import math
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from trials.measure import circumstances
 
 from hydra_plugins.tune_sweeper.search._bayes import Bayes, Ended
 from hydra_plugins.tune_sweeper.search._random import Random
@@ -280,7 +279,7 @@ def main() -> None:
     for part in args.parts.split(","):
         found = warm(args.seeds) if part == "warm" else _all_robust(args.seeds)
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        known[part] = {**_circumstances(args.seeds), "found": found}
+        known[part] = {**circumstances(args.seeds, ("numpy", "scipy")), "found": found}
         RESULTS.write_text(json.dumps(known, indent=1) + "\n")
 
 
@@ -295,16 +294,6 @@ def _all_robust(n_seeds: int) -> dict[str, Any]:
             flush=True,
         )
     return found
-
-
-def _circumstances(n_seeds: int) -> dict[str, Any]:
-    return {
-        "command": " ".join(["python", "benchmarks/robustness.py", *sys.argv[1:]]),
-        "date": datetime.date.today().isoformat(),
-        "n": n_seeds,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("numpy", "scipy")},
-    }
 
 
 if __name__ == "__main__":

@@ -12,16 +12,13 @@ benchmarks/results/steps.json.
 """
 
 import argparse
-import datetime
 import json
 import math
-import platform
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from trials import few_images
+from trials.measure import circumstances
 
 from hydra_plugins.tune_sweeper.search._asha import Asha
 from hydra_plugins.tune_sweeper.search._bayes import Bayes
@@ -173,11 +171,7 @@ def main() -> None:
 def write(args: argparse.Namespace, report: dict[str, Any]) -> None:
     """The report with what a number means nothing without."""
     content = {
-        "command": " ".join(["python", "benchmarks/steps.py", *sys.argv[1:]]),
-        "date": datetime.date.today().isoformat(),
-        "n": args.seeds,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "numpy", "scipy", "hydra-core")},
+        **circumstances(args.seeds, ("torch", "numpy", "scipy", "hydra-core")),
         **report,
     }
     RESULTS.parent.mkdir(exist_ok=True)

@@ -16,12 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from train.source import Source
 from train.sources import SOURCES
-from train.task import task
+from train.task import LAST, task
 
 from .measure import ROOT
 
 MODELS = {"digits": "mlp", "shapes": "cnn"}
-CHECKPOINT = "checkpoints/last.ckpt"  # in the folder of a training
 
 
 def prepare() -> None:
@@ -68,7 +67,7 @@ def train(
         **values,
         "seed": seed,
         "until_epoch": until_epoch,
-        "resume_from": None if source is None else str(source / CHECKPOINT),
+        "resume_from": None if source is None else str(source / LAST),
         "log_dir": None,
     }
     returned = task(OmegaConf.merge(cfg, own), folder)  # type: ignore[arg-type]

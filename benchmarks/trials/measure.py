@@ -1,8 +1,10 @@
 """How the parts of the benchmark measure, and what they give back. Knows no part."""
 
 import ctypes
+import datetime
 import operator
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -11,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,17 @@ def wait_for_orphans() -> None:
 def sweep_command(script: Path, *overrides: str, python: str = sys.executable) -> list[str]:
     """The command of a sweep into the folder `here`."""
     return [python, str(script), "-m", "hydra.sweep.dir=here", *overrides]
+
+
+def circumstances(n: int, packages: Sequence[str]) -> dict[str, Any]:
+    """What a figure of this script means nothing without; `n` repeats or seeds."""
+    return {
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "n": n,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
 
 
 def in_turn(repeats: int, measures: Mapping[str, Callable[[Path], Any]]) -> dict[str, list[Any]]:

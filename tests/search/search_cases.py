@@ -74,6 +74,11 @@ SPACES = {
 Make = Callable[..., Strategy]
 
 
+def n_configurations(space: Space) -> int:
+    """How many there are at most; a thousand million where there is no end of them."""
+    return math.prod(p.n_values or 10**9 for p in space.parameters)
+
+
 def make_grid(space: Space, seed: int = 0, n_trials: int = N_TRIALS, **settings: Any) -> Grid:
     return Grid(space, seed=seed, n_trials=n_trials, points=4, shuffle=True)
 

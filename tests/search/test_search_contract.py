@@ -25,6 +25,7 @@ from search_cases import (
     drive,
     from_file,
     is_plain,
+    n_configurations,
     often_fails,
     plain,
     proposals_of,
@@ -55,7 +56,7 @@ def n_expected(name: str, key: str) -> int:
     """How many trials a strategy starts."""
     if name.startswith("pbt"):
         return POPULATION
-    return min(N_TRIALS, SPACES[key].n_configurations or N_TRIALS)
+    return min(N_TRIALS, n_configurations(SPACES[key]))
 
 
 @for_all_strategies

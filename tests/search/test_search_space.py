@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from search_cases import SPACES, choices, intervals, is_plain, law, parameters, spaces, unit
+from search_cases import choices, intervals, is_plain, law, parameters, spaces, unit
 
 from hydra_plugins.tune_sweeper.search._space import (
     LINEAR,
@@ -389,14 +389,3 @@ def test_parameter_twice_is_refused() -> None:
 def test_absent_parameter_stands_in_the_middle() -> None:
     """Where a point of the unit cube needs a place for it."""
     assert CHAIN.to_unit({"a": 2}) == [0.75, 0.5, 0.5]
-
-
-@pytest.mark.parametrize(("name", "expected"), [("tiny", 6), ("integers", 6 * 497 * 8)])
-def test_number_of_configurations_is_the_product(name: str, expected: int) -> None:
-    """Of the numbers of values of discrete parameters."""
-    assert expected == SPACES[name].n_configurations
-
-
-def test_number_of_configurations_of_a_continuous_space_is_unknown() -> None:
-    """There is no end of them."""
-    assert SPACES["mixed"].n_configurations is None

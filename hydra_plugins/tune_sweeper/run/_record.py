@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ FILE = "trials.jsonl"
 COMPLETE = "complete"  # the reason in a stop record when nothing was left to do
 TIME_S = "time_s"  # the reason when the time of one process was over: the next one may go on
 _PASSING = (TIME_S, INTERRUPTED)
-_FOLDER = r"\d+(/\d+(\.\d+)?)?(\.\d+)?"
+_FOLDER = re.compile(r"\d+(/\d+(\.\d+)?)?(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ class Record:
             self._folders.add(job.folder)
         elif event["type"] == "start":
             job = self.jobs[event["job"]]
-            self.jobs[job.number] = Job(**{**vars(job), "attempt": event["attempt"]})
+            if event["attempt"] != job.attempt:
+                self.jobs[job.number] = replace(job, attempt=event["attempt"])
         elif event["type"] == "lost":
             self.losses.setdefault(event["job"], {})[event["attempt"]] = event["status"]
         elif event["type"] == "end":
@@ -207,9 +208,8 @@ def _locked(folder: Path) -> Iterator[Lock]:
 
 
 def _job_of(event: Mapping[str, Any]) -> Job:
-    names = ("trial", "values", "step", "parent", "until_epoch", "info")
-    proposal = Proposal(**{name: event[name] for name in names})
-    if not re.fullmatch(_FOLDER, event["folder"]):  # its checkpoints may be deleted some day
+    proposal = Proposal(**{name: event[name] for name in Proposal.__dataclass_fields__})
+    if not _FOLDER.fullmatch(event["folder"]):  # its checkpoints may be deleted some day
         raise JournalDamaged(f"job {event['job']} says that its folder is {event['folder']!r}")
     return Job(event["job"], proposal, event["repeat"], event["folder"])
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ._ladder import Ladder, rung_epochs
-from ._proposer import DesignProposer, ModelProposer, Proposer, Row
+from ._proposer import DesignProposer, ModelProposer, Proposer
 from ._space import Space, Values
+from ._surrogate import Row
 from ._trial import Observation, Proposal
 
 PROPOSERS = ("random", "bayes")
@@ -71,7 +72,7 @@ class Asha:
         self._spent = [0] * brackets  # epochs
         self._bracket_of: dict[int, int] = {}  # by trial
         self._proposer: Proposer = (
-            ModelProposer(space, seed=seed, n_trials=n_trials, initial=initial, n_away=1)
+            ModelProposer(space, seed=seed, n_trials=n_trials, initial=initial)
             if proposer == "bayes"
             else DesignProposer(space, seed=seed, initial=initial)
         )

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._proposer import ModelProposer, Row
+from ._proposer import ModelProposer
 from ._space import Space
+from ._surrogate import Row
 from ._trial import Observation, Proposal
 
 Ended = tuple[Mapping[str, Any], float | None]  # a configuration of an earlier sweep and its score
@@ -43,13 +44,6 @@ class Bayes:
     ) -> None:
         self._space = space
         self._limit = n_trials
-        self._n_sweeps = len(warm_start)
-        self._earlier = [
-            Row(space.cast(values), score, self._of_sweep(sweep))
-            for sweep, trials in enumerate(warm_start)
-            for values, score in trials
-            if space.contains(space.cast(values))
-        ]
         self._proposer = ModelProposer(
             space,
             seed=seed,
@@ -57,8 +51,7 @@ class Bayes:
             initial=initial,
             n_initial=n_initial,
             acquisition=acquisition,
-            n_away=self._n_sweeps,
-            known=self._earlier,
+            known=_known(space, warm_start),
         )
         self._pending: dict[int, Mapping[str, Any]] = {}  # by trial
         self._told: dict[int, Observation] = {}
@@ -103,11 +96,16 @@ class Bayes:
         return [self._pending[trial] for trial in sorted(self._pending)]
 
     def _rows(self) -> list[Row]:
-        """All trials that ended: those of earlier sweeps, then our own."""
-        told = [self._told[trial] for trial in sorted(self._told)]
-        ours = (Row(o.proposal.values, o.score, self._of_sweep(None)) for o in told)
-        return [*self._earlier, *ours]
+        """All trials that ended."""
+        told = (self._told[trial] for trial in sorted(self._told))
+        return [Row(o.proposal.values, o.score) for o in told]
 
-    def _of_sweep(self, sweep: int | None) -> tuple[float, ...]:
-        """A mark for each earlier sweep; all are 0 for the present one."""
-        return tuple(float(i == sweep) for i in range(self._n_sweeps))
+
+def _known(space: Space, sweeps: Sequence[Sequence[Ended]]) -> list[Row]:
+    """The trials of earlier sweeps that lie in the space, marked by their sweep."""
+    return [
+        Row(values, score, tuple(float(i == number) for i in range(len(sweeps))))
+        for number, trials in enumerate(sweeps)
+        for values, score in ((space.cast(v), score) for v, score in trials)
+        if space.contains(values)
+    ]

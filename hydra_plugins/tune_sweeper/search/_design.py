@@ -64,12 +64,13 @@ class Design:
 
     def accept(self, values: Mapping[str, Any]) -> None:
         """Draws what an earlier process drew; what differs, in another space, comes later."""
-        accepted = canonical(values)
         drawn, text = self._new()
-        if drawn is not None and text != accepted:
+        if drawn == values:
+            return
+        if drawn is not None:
             self._seen.discard(text)
             self._initial.insert(0, drawn)
-        self._seen.add(accepted)
+        self.skip(values)
 
     def _new(self) -> tuple[dict[str, Any] | None, str]:
         """The next configuration that was not seen before, and its canonical text."""

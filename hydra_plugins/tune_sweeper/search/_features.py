@@ -4,10 +4,11 @@ U (m, d)  points of the unit cube     F (m, f)  features; an unordered choice ha
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from ._space import Choice, Condition, Parameter, Space
+from ._space import Choice, Condition, Parameter, Space, Values
 
 Array = np.ndarray
 
@@ -23,6 +24,11 @@ class Features:
         self._places = [_places(p) for p in space.parameters]
         widths = [_width(p) for p in space.parameters]
         self.groups = np.repeat(np.arange(len(space)), widths)  # (f,)
+
+    def units(self, configurations: Sequence[Values]) -> Array:
+        """Snapped points (m, d) of configurations."""
+        rows = [self._space.to_unit(values) for values in configurations]
+        return self.snap(np.array(rows, dtype=float).reshape(len(rows), len(self._space)))
 
     def snap(self, U: Array) -> Array:
         """The nearest points (m, d) whose values are legal; absent parameters in the middle."""

@@ -310,7 +310,7 @@ class Space:
         parents = {n: tuple(c for c in self.conditions if c.child == n) for n in self.names}
         object.__setattr__(self, "_parents", parents)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The parameters' names, in the user's order."""
         return tuple(p.name for p in self.parameters)
@@ -348,12 +348,6 @@ class Space:
         wanted = {n for n in self.names if self._is_active(n, values)}
         legal = wanted == set(values) and all(self[n].contains(v) for n, v in values.items())
         return legal and self.allows(values)
-
-    @property
-    def n_configurations(self) -> int | None:
-        """How many configurations there are at most; None: no end of them."""
-        counts = [p.n_values for p in self.parameters]
-        return None if None in counts else math.prod(cast(list[int], counts))
 
     def _is_active(self, name: str, values: Values) -> bool:
         return all(

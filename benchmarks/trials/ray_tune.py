@@ -1,10 +1,11 @@
 """Ray Tune's population-based training and successive halving on the same trainings.
 
 Every trial is a process of Ray's that reports after each epoch, or each step of a population, and
-leaves a checkpoint where its scheduler may want one. A trial that diverges ends, which is right for
-halving; of a population it takes a member that Ray would replace, so that its result says little.
+leaves a checkpoint. One that diverged goes on reporting a large loss, without training, until its
+scheduler stops it or gives it the checkpoint of another.
 """
 
+import json
 import math
 import os
 import sys
@@ -12,6 +13,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or each worker makes an environment of its own
 
 import ray
 from ray import tune
@@ -23,13 +26,13 @@ from .measure import ROOT
 N_AT_ONCE = 2  # trials that train at the same time under ASHA
 _FIXED = ("data", "epochs", "step", "seed")  # what a trial gets beside its hyperparameters
 _DIVERGED = 1e3  # a loss that Ray can compare
+_STATE = "state.json"  # in a checkpoint: the epoch that it ends, whether it diverged
 
 
 def _start() -> None:
     """A cluster of this machine whose workers find all that this process finds."""
     if ray.is_initialized():
         return
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or each worker makes an environment
     paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), *filter(None, sys.path)])
     ray.init(
         num_cpus=2,
@@ -113,28 +116,31 @@ def _trainable(values: dict[str, Any]) -> None:
     cfg = few_images.config(data, epochs)
     number = int(tune.get_context().get_trial_name().rpartition("_")[2])
     work = Path(tempfile.mkdtemp())
-    source, done = _restored(work)
+    source, done, has_diverged = _restored(work)
     while done < epochs:
         until, folder = min(done + step, epochs), work / f"{done}"
-        metrics, n_epochs = few_images.train(
-            cfg, settings, folder, seed=1000 * seed + number, until_epoch=until, source=source
+        metrics, n_epochs = None, 0
+        if not has_diverged:
+            metrics, n_epochs = few_images.train(
+                cfg, settings, folder, seed=1000 * seed + number, until_epoch=until, source=source
+            )
+        source, done, has_diverged = folder, until, metrics is None
+        folder.mkdir(exist_ok=True)
+        (folder / _STATE).write_text(json.dumps([done, has_diverged]))
+        tune.report(
+            {**(metrics or {"val/loss": _DIVERGED}), "epoch": until, "n_epochs": n_epochs},
+            checkpoint=tune.Checkpoint.from_directory(str(folder)),
         )
-        shown = metrics or {"val/loss": _DIVERGED}
-        checkpoint = tune.Checkpoint.from_directory(str(folder))
-        (folder / "epoch").write_text(str(until))
-        tune.report({**shown, "epoch": until, "n_epochs": n_epochs}, checkpoint=checkpoint)
-        source, done = folder, until
-        if metrics is None:
-            return
 
 
-def _restored(work: Path) -> tuple[Path | None, int]:
-    """Where the checkpoint that Ray handed over lies, and the epoch that it ends."""
+def _restored(work: Path) -> tuple[Path | None, int, bool]:
+    """Where the checkpoint that Ray handed over lies, the epoch that it ends, if it diverged."""
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:
-        return None, 0
+        return None, 0, False
     folder = Path(checkpoint.to_directory(str(work / "restored")))
-    return folder, int((folder / "epoch").read_text())
+    done, has_diverged = json.loads((folder / _STATE).read_text())
+    return folder, done, has_diverged
 
 
 class _Budget(tune.Stopper):

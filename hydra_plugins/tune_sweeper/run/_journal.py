@@ -14,7 +14,6 @@ as {"float": "nan"}. What a record means is not known here.
 import contextlib
 import errno
 import fcntl
-import gc
 import json
 import math
 import os
@@ -27,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ._garbage import without_collection
 from ._whole import write_whole
 
 FORMAT = 1  # of the records; a larger number in a file means that a later version wrote it
@@ -120,12 +120,12 @@ def read(path: Path) -> Contents:
         JournalTooNew: the header says a format later than ours.
     """
     data = path.read_bytes()
-    with _no_garbage():
-        records, good_end = _records(path, data)
+    records, good_end = _records(path, data)
     _check_format(path, records)
     return Contents(records, good_end, data[good_end:], data[good_end - 1 : good_end] != b"\n")
 
 
+@without_collection()
 def _records(path: Path, data: bytes) -> tuple[list[Record], int]:
     """All records, and where the last good one ends."""
     records: list[Record] = []
@@ -141,18 +141,6 @@ def _records(path: Path, data: bytes) -> tuple[list[Record], int]:
         records.append(record)
         good_end = end
     return records, good_end
-
-
-@contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Spares a search for garbage in what makes many objects and drops none in circles."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _lines(data: bytes) -> Iterator[tuple[bytes, int]]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..search._trial import Strategy
 from . import _result
+from ._garbage import without_collection
 from ._interrupts import Interrupts
 from ._journal import is_disk_full
 from ._objective import Objective
@@ -169,6 +170,7 @@ class Loop:
 
     # Resume: the strategy sees the recorded asks and ends in their order, as it saw them first.
 
+    @without_collection()
     def _restore(self) -> None:
         for event in self._record.events:
             self._replay(event)

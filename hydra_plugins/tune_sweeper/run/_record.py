@@ -18,6 +18,7 @@ from typing import Any
 
 from ..search._trial import Proposal
 from . import _journal
+from ._garbage import without_collection
 from ._journal import Journal, JournalDamaged, JournalError, Lock
 from ._result import CHECKPOINT, INTERRUPTED
 
@@ -110,8 +111,7 @@ class Record:
     def _begin(self) -> "Record":
         """Takes over what earlier processes wrote, and notes that another one begins."""
         try:
-            for event in self.events:
-                self._take(event)
+            self._take_all()
             self._write("session")
         except BaseException:
             self.close()
@@ -169,6 +169,11 @@ class Record:
 
     def _write(self, kind: str, *, is_synced: bool = True, **fields: Any) -> None:
         self._take(self._journal.append(kind, is_synced=is_synced, **fields))
+
+    @without_collection()
+    def _take_all(self) -> None:
+        for event in self.events:
+            self._take(event)
 
     def _take(self, event: Mapping[str, Any]) -> None:
         if event["type"] == "ask":

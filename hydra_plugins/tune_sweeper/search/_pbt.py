@@ -117,8 +117,8 @@ class Pbt:
         """Those of possible donors of steps that somebody has yet to decide, and of who waits."""
         if self._keep == "all":
             return set(self._ended)
-        first, needed = self._population.undecided()
-        for step in range(first, self._n_steps - 1):
+        needed = self._population.waiting_jobs()
+        for step in range(self._population.first_undecided(), self._n_steps - 1):
             needed |= {o.job for o in self._donors(step, n_results=self._population.size)}
         return needed | (self._population.last_jobs() if self._keep == "population" else set())
 

@@ -68,18 +68,22 @@ class Population:
         staying = (self.members[m] for m in self._staying())
         return sorted((m.results[step] for m in staying if m.next_step > step), key=rank)
 
-    def undecided(self) -> tuple[int, set[int]]:
-        """The first step after which somebody has yet to decide, and the jobs of who waits."""
-        unfinished = [
-            self.members[m] for m in self._staying() if self.members[m].next_step < self._n_steps
-        ]
-        first = min((m.undecided for m in unfinished), default=self._n_steps)
-        return max(0, first), {m.results[-1].job for m in unfinished if m.results and not m.is_busy}
+    def first_undecided(self) -> int:
+        """The first step after which somebody has yet to decide."""
+        return max(0, min((m.undecided for m in self._unfinished()), default=self._n_steps))
+
+    def waiting_jobs(self) -> set[int]:
+        """The last job of each member that has yet to go on."""
+        return {m.results[-1].job for m in self._unfinished() if m.results and not m.is_busy}
 
     def last_jobs(self) -> set[int]:
         """The last job of each member."""
         staying = (self.members[m] for m in self._staying())
         return {m.results[-1].job for m in staying if m.results}
+
+    def _unfinished(self) -> list[Member]:
+        staying = (self.members[m] for m in self._staying())
+        return [m for m in staying if m.next_step < self._n_steps]
 
     def _is_ready(self, member: Member, n_peers: int) -> bool:
         step = member.next_step

@@ -6,7 +6,8 @@
 Each method trains as many epochs in all: 400 images train, 400 validate, the others test. The
 score of a method is the smallest val/loss at the end of any of its jobs, as a sweep reports it:
 full trainings of random search and bayes, also rungs and steps of the others. Ratios are to random
-search with the same seed, whose trainings have a cosine schedule like all others.
+search with the same seed (ours, of a Sobol sequence; `independent` draws each configuration for
+itself, as peers do), whose trainings have a cosine schedule like all others.
 Jobs run one after the other in this process, Ray Tune's in its own. Prints a table and writes
 benchmarks/results/steps.json.
 """
@@ -49,6 +50,9 @@ Make = Callable[[int, int, int], Strategy]  # of seed, epochs, budget
 
 STRATEGIES: dict[str, Make] = {
     "random": lambda seed, epochs, budget: Random(SPACE, seed=seed, n_trials=budget // epochs),
+    "independent": lambda seed, epochs, budget: Random(
+        SPACE, seed=seed, n_trials=budget // epochs, sampler="iid"
+    ),
     "bayes": lambda seed, epochs, budget: Bayes(SPACE, seed=seed, n_trials=budget // epochs),
     "pbt": lambda seed, epochs, budget: Pbt(
         SPACE, seed=seed, epochs=epochs, population_size=budget // epochs, in_batches=True

@@ -132,6 +132,16 @@ def test_resampling_happens_as_often_as_said() -> None:
     assert abs(moves.count("resampled") - 500) < 87
 
 
+def test_nothing_is_resampled_in_the_last_step() -> None:
+    """But what has no neighbour."""
+    space = Space((Interval("x", 0.0, 1.0), Choice("model", ("cnn", "mlp", "vit"))))
+    move = explore(space, resample=1.0)
+    _, moves = move({"x": 0.5, "model": "cnn"}, np.random.default_rng(0), is_last=True)
+
+    assert moves["x"] != "resampled"
+    assert moves["model"] == "resampled"
+
+
 def test_frozen_keys_stay() -> None:
     """And are not among the moves."""
     space = Space((Interval("width", 1, 9, is_integer=True, is_frozen=True), Interval("x", 0, 1)))

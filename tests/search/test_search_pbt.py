@@ -321,7 +321,7 @@ def schedule(seed: int, **settings: Any) -> float:
 def test_known_schedule_is_followed(settings: dict[str, Any], median: float, p90: float) -> None:
     """Within 1.4 of the best schedule; the best constant lr reaches 3.07, no exploitation 4.0.
 
-    Measured over 100 seeds: median 1.28, 1.27, 1.30, p90 1.49, 1.48, 1.64; the standard error of
+    Measured over 100 seeds: median 1.28, 1.26, 1.29, p90 1.50, 1.53, 1.53; the standard error of
     the median is about 0.02. The seeds are fixed.
     """
     found = [schedule(seed, **settings) for seed in range(100)]
@@ -368,7 +368,10 @@ def test_toy_of_the_paper_is_solved(n_steps: int, low: float, high: float) -> No
 
 
 def test_divergence_is_left_behind() -> None:
-    """Above lr 0.3 the training dies: under 4 % of the jobs do, and nobody at the end."""
+    """Above lr 0.3 the training dies: under 4 % of the jobs do, and nobody at the end.
+
+    Measured over 200 seeds: 2.8 %, and nobody. The seeds are fixed.
+    """
 
     def train(v: float, proposal: Proposal) -> tuple[float, float | None]:
         lr = proposal.values["lr"]
@@ -395,7 +398,7 @@ def by_lr(state: Any, proposal: Proposal) -> tuple[Any, float]:
 
 def test_best_candidates_become_the_population() -> None:
     """All of them train the first step; only the best 8 of 20 train further."""
-    run = Run(make(init_candidates=20), by_lr, n_slots=3)
+    run = Run(make(init_candidates=20, burn_in_steps=1), by_lr, n_slots=3)
     first = sorted(p.values["lr"] for p in run.jobs if p.step == 0)
     second = [p.values["lr"] for p in run.jobs if p.step == 1]
 

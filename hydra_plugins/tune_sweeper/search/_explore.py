@@ -14,6 +14,8 @@ _MOST_TRIES = 100  # to satisfy `where`
 class Explore:
     """Moves each key on its own scale, or draws it anew; the result is legal and in the bounds.
 
+    In the last step nothing is drawn anew that can be moved: it would have no time to pay.
+
     Raises:
         ValueError: factors whose product is not 1: they would drift in one direction.
     """
@@ -30,11 +32,12 @@ class Explore:
         self._resample = resample
 
     def __call__(
-        self, values: Mapping[str, Any], rng: np.random.Generator
+        self, values: Mapping[str, Any], rng: np.random.Generator, *, is_last: bool = False
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """The moved values, and what happened to each key that may move."""
+        resample = 0.0 if is_last else self._resample
         for _ in range(_MOST_TRIES):
-            moved, moves = self._move_all(values, rng)
+            moved, moves = self._move_all(values, rng, resample)
             if self._space.allows(moved):
                 return moved, moves
         return dict(values), {}
@@ -45,12 +48,12 @@ class Explore:
         return [name for name in changed if self._space[name].is_frozen is None]
 
     def _move_all(
-        self, values: Mapping[str, Any], rng: np.random.Generator
+        self, values: Mapping[str, Any], rng: np.random.Generator, resample: float
     ) -> tuple[dict[str, Any], dict[str, str]]:
         moved, moves = dict(values), {}
         for p in self._space.parameters:
             if p.name in values and not p.is_frozen:
-                moved[p.name], moves[p.name] = self._move(p, values[p.name], rng)
+                moved[p.name], moves[p.name] = self._move(p, values[p.name], rng, resample)
         return self._complete(moved, rng), moves
 
     def _complete(self, values: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
@@ -58,8 +61,10 @@ class Explore:
         drawn = {p.name: p.from_unit(float(rng.random())) for p in self._space.parameters}
         return self._space.prune({**drawn, **values})
 
-    def _move(self, p: Parameter, value: Any, rng: np.random.Generator) -> tuple[Any, str]:
-        if rng.random() < self._resample or _is_unordered(p):
+    def _move(
+        self, p: Parameter, value: Any, rng: np.random.Generator, resample: float
+    ) -> tuple[Any, str]:
+        if rng.random() < resample or _is_unordered(p):
             return p.from_unit(float(rng.random())), "resampled"
         if isinstance(p, Choice):
             return _neighbour(p, value, rng), "neighbour"

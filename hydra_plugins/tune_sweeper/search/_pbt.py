@@ -49,7 +49,7 @@ class Pbt:
         initial: Sequence[Mapping[str, Any]] = (),
         init_candidates: int | None = None,
         step_epochs: int | None = None,
-        burn_in_steps: int = 1,
+        burn_in_steps: int = 0,
         exploit: str = "truncation",
         quantile: float = 0.25,
         min_peers: float | None = None,
@@ -155,11 +155,12 @@ class Pbt:
 
     def _copy(self, own: Observation, donor: Observation, rng: np.random.Generator) -> Proposal:
         """A member takes weights and values of another one, and moves the values."""
-        values, moves = self._explore(donor.proposal.values, rng)
+        step = own.proposal.step + 1
+        is_last = step == self._n_steps - 1
+        values, moves = self._explore(donor.proposal.values, rng, is_last=is_last)
         info = {"op": "exploit", "donor": donor.proposal.trial, "moves": moves}
         if unproven := self._explore.unproven(donor.proposal.values, values):
             info["unproven"] = unproven
-        step = own.proposal.step + 1
         return self._proposal(own.proposal.trial, step, values, donor.job, info)
 
     def _proposal(

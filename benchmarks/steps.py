@@ -173,14 +173,11 @@ def main() -> None:
 
 
 def write(args: argparse.Namespace, report: dict[str, Any]) -> None:
-    """The report with what a number means nothing without."""
-    content = {
-        **circumstances(args.seeds, ("torch", "numpy", "scipy", "hydra-core")),
-        **report,
-    }
+    """Each row with what a number means nothing without; those of other methods stay."""
+    measured = circumstances(args.seeds, ("torch", "numpy", "scipy", "hydra-core"))
     RESULTS.parent.mkdir(exist_ok=True)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known[args.data] = content
+    known.setdefault(args.data, {}).update({k: {**measured, **row} for k, row in report.items()})
     RESULTS.write_text(json.dumps(known, indent=1) + "\n")
 
 

@@ -2,12 +2,14 @@
 
 Every trial is a process of Ray's that reports after each epoch, or each step of a population, and
 leaves a checkpoint. One that diverged goes on reporting a large loss, without training, until its
-scheduler stops it or gives it the checkpoint of another.
+scheduler stops it or gives it the checkpoint of another. What trials reached stands in a file of
+ours: the tables that Ray gives back lack steps of trials that were paused.
 """
 
 import json
 import math
 import os
+import random
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from typing import Any
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # or each worker makes an environment of its own
 
+import numpy as np
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
@@ -24,7 +27,7 @@ from . import few_images
 from .measure import ROOT
 
 N_AT_ONCE = 2  # trials that train at the same time under ASHA
-_FIXED = ("data", "epochs", "step", "seed")  # what a trial gets beside its hyperparameters
+_FIXED = ("data", "epochs", "step", "seed", "file")  # what a trial gets beside its hyperparameters
 _DIVERGED = 1e3  # a loss that Ray can compare
 _STATE = "state.json"  # in a checkpoint: the epoch that it ends, whether it diverged
 
@@ -83,8 +86,12 @@ def _search(
 ) -> dict[str, float]:
     """The best report of all trials, and the epochs that they trained."""
     _start()
-    fixed = dict(zip((f"_{key}" for key in _FIXED), (data, epochs, step, seed), strict=True))
+    random.seed(seed)
+    np.random.seed(seed)  # Ray draws from the global generators
     with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "steps.jsonl"
+        known = (data, epochs, step, seed, str(file))
+        fixed = dict(zip((f"_{key}" for key in _FIXED), known, strict=True))
         tuner = tune.Tuner(
             tune.with_resources(_trainable, {"cpu": 2 / at_once}),
             param_space={**space, **fixed},
@@ -100,18 +107,16 @@ def _search(
                 storage_path=folder, verbose=0, stop=None if most is None else _Budget(most)
             ),
         )
-        found = tuner.fit()
-        reports = [frame for frame in (r.metrics_dataframe for r in found) if frame is not None]
-        rows = [row for frame in reports for row in frame.to_dict("records")]
-    best = min(rows, key=lambda row: row["val/loss"])
-    metrics = {k: v for k, v in best.items() if k.startswith(("val/", "test/"))}
-    return {**metrics, "n_epochs": sum(row["n_epochs"] for row in rows), "n_jobs": len(rows)}
+        tuner.fit()
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+    best: dict[str, float] = min(rows, key=lambda row: row["val/loss"])
+    return {**best, "n_epochs": sum(row["n_epochs"] for row in rows), "n_jobs": len(rows)}
 
 
 def _trainable(values: dict[str, Any]) -> None:
     few_images.prepare()
     settings = dict(values)
-    data, epochs, step, seed = (settings.pop(f"_{key}") for key in _FIXED)
+    data, epochs, step, seed, file = (settings.pop(f"_{key}") for key in _FIXED)
     settings["momentum"] = 1.0 - settings.pop("one_minus_momentum")
     cfg = few_images.config(data, epochs)
     number = int(tune.get_context().get_trial_name().rpartition("_")[2])
@@ -127,10 +132,11 @@ def _trainable(values: dict[str, Any]) -> None:
         source, done, has_diverged = folder, until, metrics is None
         folder.mkdir(exist_ok=True)
         (folder / _STATE).write_text(json.dumps([done, has_diverged]))
-        tune.report(
-            {**(metrics or {"val/loss": _DIVERGED}), "epoch": until, "n_epochs": n_epochs},
-            checkpoint=tune.Checkpoint.from_directory(str(folder)),
-        )
+        row = {**(metrics or {"val/loss": _DIVERGED}), "n_epochs": n_epochs}
+        with open(file, "a") as lines:
+            lines.write(json.dumps(row) + "\n")
+        checkpoint = tune.Checkpoint.from_directory(str(folder))
+        tune.report({**row, "epoch": until}, checkpoint=checkpoint)
 
 
 def _restored(work: Path) -> tuple[Path | None, int, bool]:

@@ -1,6 +1,5 @@
 """The members of a population: how far each has come, who is better, who may be copied."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ._trial import Observation, Proposal, rank
@@ -60,12 +59,12 @@ class Population:
 
     def ready(self, n_peers: int) -> list[int]:
         """Members that are free and have as many results to compare with, lowest step first."""
-        found = [m for m in self._staying() if self._is_ready(self.members[m], n_peers)]
+        found = [i for i, m in self._staying().items() if self._is_ready(m, n_peers)]
         return sorted(found, key=lambda m: (self.members[m].next_step, m))
 
     def results(self, step: int) -> list[Observation]:
         """What the members reached at a step, best first, the dead last."""
-        staying = (self.members[m] for m in self._staying())
+        staying = self._staying().values()
         return sorted((m.results[step] for m in staying if m.next_step > step), key=rank)
 
     def first_undecided(self) -> int:
@@ -78,12 +77,10 @@ class Population:
 
     def last_jobs(self) -> set[int]:
         """The last job of each member."""
-        staying = (self.members[m] for m in self._staying())
-        return {m.results[-1].job for m in staying if m.results}
+        return {m.results[-1].job for m in self._staying().values() if m.results}
 
     def _unfinished(self) -> list[Member]:
-        staying = (self.members[m] for m in self._staying())
-        return [m for m in staying if m.next_step < self._n_steps]
+        return [m for m in self._staying().values() if m.next_step < self._n_steps]
 
     def _is_ready(self, member: Member, n_peers: int) -> bool:
         step = member.next_step
@@ -98,13 +95,13 @@ class Population:
     def _has_candidates(self) -> bool:
         return len(self.members) > self.size
 
-    def _staying(self) -> Sequence[int]:
-        """Members, but for candidates that are known not to be among the best."""
+    def _staying(self) -> dict[int, Member]:
+        """Members by index, but for candidates that are known not to be among the best."""
         if not self._has_candidates:
-            return range(self.size)
+            return dict(enumerate(self.members))
         first = sorted((m.results[0] for m in self.members if m.results), key=rank)
         out = {o.proposal.trial for o in first[self.size :]}
-        return [m for m in range(len(self.members)) if m not in out]
+        return {i: m for i, m in enumerate(self.members) if i not in out}
 
     def _average(self, observation: Observation) -> float | None:
         if observation.score is None:

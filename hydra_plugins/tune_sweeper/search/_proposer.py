@@ -136,9 +136,10 @@ class ModelProposer:
         n_good = _n_good(rows)
         if n_good < (FEWEST_RANKED if is_early else 2):
             return self._drawn()
-        fit = alone = self._fit(number, rows, pending())
+        in_flight = pending()
+        fit = alone = self._fit(number, rows, in_flight)
         if self._known and n_good >= FEWEST_RANKED:
-            together = self._fit(number, self._beside_known(rows), pending())
+            together = self._fit(number, self._beside_known(rows), in_flight)
             if deserve_trust(alone.scores, together.left_out()[-n_good:], alone.left_out()):
                 fit = together
         if is_early and fit is alone:

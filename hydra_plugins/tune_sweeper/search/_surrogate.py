@@ -49,17 +49,15 @@ class Surrogate:
     ) -> None:
         good = [row for row in rows if row.score is not None]
         failed = [row for row in rows if row.score is None]
-        self.features = features
+        self._features = features
         self.rng = rng
         self.U = features.units([row.values for row in good])  # (n, d) of those with a score
         self.scores = np.array([row.score for row in good], dtype=float)  # (n,)
-        self._not_away = (0.0,) * len(rows[0].away)
+        self._n_away = len(rows[0].away)
         data = Data(
-            F=self._encode(self.U, [row.away for row in good]),
+            F=self._encode(self.U, good),
             scores=self.scores,
-            failed=self._encode(
-                features.units([row.values for row in failed]), [row.away for row in failed]
-            ),
+            failed=self._encode(features.units([row.values for row in failed]), failed),
             pending=self._in_full(features.units(pending)),
             groups=self._groups(),
             places=self._in_full(self.U),
@@ -73,7 +71,7 @@ class Surrogate:
 
     def explain(self, values: Values) -> dict[str, float]:
         """What is predicted of a configuration."""
-        return self._model.explain(self._in_full(self.features.units([values])))
+        return self._model.explain(self._in_full(self._features.units([values])))
 
     def left_out(self) -> Array:
         """What is predicted for each row with a score (n,) by all the others."""
@@ -86,17 +84,19 @@ class Surrogate:
         return self.U[order[:_N_TOPS]]
 
     def _in_full(self, U: Array) -> Array:
-        return self._encode(U, [self._not_away] * len(U))
+        """Features (m, f) of points whose trainings count in full."""
+        return np.hstack([self._features.encode(U), np.zeros((len(U), self._n_away))])
 
-    def _encode(self, U: Array, away: Sequence[tuple[float, ...]]) -> Array:
-        """Features (m, f) of points, and columns that say as what they were trained.
+    def _encode(self, U: Array, rows: Sequence[Row]) -> Array:
+        """Features (m, f) of the points of rows, and columns that say as what they were trained.
 
         The length scale of these columns says how much the others have to do with what counts.
         """
-        columns = np.array(away, dtype=float).reshape(len(U), len(self._not_away))
-        return np.hstack([self.features.encode(U), columns])
+        F = self._in_full(U)
+        F[:, F.shape[1] - self._n_away :] = [row.away for row in rows] if rows else 0.0
+        return F
 
     def _groups(self) -> Array:
         """The parameter that each feature belongs to; the columns beside them make one more."""
-        groups = self.features.groups
-        return np.append(groups, np.full(len(self._not_away), groups[-1] + 1))
+        groups = self._features.groups
+        return np.append(groups, np.full(self._n_away, groups[-1] + 1))

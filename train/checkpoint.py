@@ -100,6 +100,7 @@ def continue_training(
     # Only the buffers: the groups, and so lr, momentum and weight decay, are the config's.
     state = {**optimizer.state_dict(), "state": checkpoint["optimizer"]}
     optimizer.load_state_dict(state)
+    _lay_out_like_parameters(optimizer)
     _add_missing_buffers(optimizer)
 
 
@@ -122,6 +123,17 @@ def _require_same(key: str, file: Path, theirs: Mapping[str, str], mine: Mapping
             f"{theirs.get(name, 'absent')} in the checkpoint{more}; the model's shape, the data "
             "and the optimizer must stay as they were."
         )
+
+
+def _lay_out_like_parameters(optimizer: Optimizer) -> None:
+    """Buffers in their parameter's memory format: another device may have trained them in its own.
+
+    A fused optimizer reads both by the parameter's strides.
+    """
+    for parameter, buffers in optimizer.state.items():
+        for name, value in buffers.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                buffers[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _add_missing_buffers(optimizer: Optimizer) -> None:

@@ -27,7 +27,14 @@ from .checkpoint import (
 )
 from .classifier import Classifier, State
 from .data import Data, load_data
-from .loop import call_trainer, choose_device, isolated, make_trainer, quiet
+from .loop import (
+    call_trainer,
+    choose_device,
+    choose_memory_format,
+    isolated,
+    make_trainer,
+    quiet,
+)
 from .models import Shape, make_model
 from .optimizers import make_optimizer
 from .randomness import seed_default
@@ -57,7 +64,7 @@ def task(cfg: DictConfig, output_dir: str | Path | None = None) -> dict[str, flo
     device = choose_device(cfg.trainer)
     with quiet(), isolated(cfg.trainer, device), EndEpochOnTerm().listening() as term:
         data = load_data(cfg)
-        state = _first_state(cfg, data)
+        state = _first_state(cfg, data, device)
         log_dir = absolute(cfg.log_dir) if cfg.log_dir else folder
         with Record(folder=folder, log_dir=log_dir, first_epoch=state.epoch + 1) as record:
             return Training(cfg, data, state, record, folder, device, term).run()
@@ -92,10 +99,11 @@ def _output_folder(output_dir: str | Path | None) -> Path | None:
     return Path(HydraConfig.get().runtime.output_dir) if HydraConfig.initialized() else None
 
 
-def _first_state(cfg: DictConfig, data: Data) -> State:
+def _first_state(cfg: DictConfig, data: Data, device: torch.device) -> State:
     """A fresh training, or the one that `resume_from` or `init_from` holds."""
     seed_default(torch.device("cpu"), cfg.seed, INIT)
     net = make_model(cfg.model, Shape(data.channels, *data.image_size, len(data.classes)))
+    net.to(memory_format=choose_memory_format(cfg.trainer, device))
     state = State(net, make_optimizer(net, cfg))
     if cfg.init_from:
         file = absolute(cfg.init_from)

@@ -165,6 +165,25 @@ def test_resume_in_another_process_is_the_same(
     assert_bit_equal(last(tmp_path, "first"), last(tmp_path, "fresh"))
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resume_in_another_memory_format_changes_rounding_alone(
+    train: Train, tmp_path: Path, optimizer: str
+) -> None:
+    """As when a GPU's checkpoint is continued on a CPU; buffers read askew would be garbage."""
+    base = (f"optimizer={optimizer}", "epochs=2", "lr=1e-3", "schedule=constant")
+    formats = {name: f"trainer.memory_format={name}" for name in ("contiguous", "channels_last")}
+    train(*base, formats["contiguous"], "until_epoch=1", folder="head")
+    resume = f"resume_from={last(tmp_path, 'head')}"
+    same = train(*base, formats["contiguous"], resume, folder="same")
+    other = train(*base, formats["channels_last"], resume, folder="other")
+
+    assert other["train/loss"] == pytest.approx(same["train/loss"], rel=1e-4)
+    states = [load(last(tmp_path, folder))["optimizer"] for folder in ("same", "other")]
+    for left, right in zip(*map(flat, states), strict=True):
+        left, right = torch.as_tensor(left), torch.as_tensor(right)
+        assert (left - right).abs().max() <= 1e-2 * left.abs().max()
+
+
 def test_resume_does_not_inherit_impatience(train: Train, tmp_path: Path) -> None:
     """A child of a training that early stopping ended trains its own epochs."""
     base = ("epochs=6", "early_stop_patience=1", "lr=1e-9", "schedule=constant")

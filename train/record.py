@@ -13,6 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tensorboard.compat.proto import event_pb2
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
 Metrics = Mapping[str, float]
 
 CURVES = {"train/loss", "train/lr", "val/acc", "val/loss"}
@@ -73,12 +77,7 @@ class _Events:
     """
 
     def __init__(self, folder: Path, first_epoch: int) -> None:
-        # Here, since TensorBoard takes a while to import and not every caller wants files.
-        from tensorboard.compat.proto import event_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
         name = f"{int(time.time()):010d}.{first_epoch:06d}.{platform.node()}.{os.getpid()}"
-        self._proto = event_pb2
         self._file = (_made(folder) / f"events.out.tfevents.{name}").open("wb")
         self._writer = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
@@ -88,8 +87,6 @@ class _Events:
 
     def add(self, epoch: int, scalars: Metrics) -> None:
         """Write scalars, to be seen at once."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         values = [Summary.Value(tag=name, simple_value=x) for name, x in scalars.items()]
         self._write(step=epoch, summary=Summary(value=values))
         self._writer.flush()
@@ -99,7 +96,7 @@ class _Events:
         self._file.close()
 
     def _write(self, **fields: Any) -> None:
-        event = self._proto.Event(wall_time=time.time(), **fields)
+        event = event_pb2.Event(wall_time=time.time(), **fields)
         self._writer.write(event.SerializeToString())
 
 

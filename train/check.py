@@ -62,10 +62,10 @@ def refuse_wrong_knobs(cfg: DictConfig) -> None:
 
 @lru_cache  # a tenth of a short training, and the file stays as it is
 def load_knobs(file: Path = KNOBS_FILE) -> dict[str, Knob]:
-    """The rows of knobs.yaml by their dotted key."""
+    """The rows of knobs.yaml by their dotted key, without those of config groups."""
     knobs = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(knobs, dict), f"{file} must be a mapping of keys"
-    return {str(key): knob for key, knob in knobs.items()}
+    return {str(key): knob for key, knob in knobs.items() if knob["type"] != "group"}
 
 
 def check(cfg: DictConfig, knobs: Mapping[str, Knob]) -> list[str]:

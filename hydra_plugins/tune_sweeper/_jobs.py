@@ -64,16 +64,28 @@ class Jobs:
     # Winners
 
     def is_constant(self, job: Job) -> bool:
-        """Whether one command trains it from the beginning: its values never changed."""
-        own = [self._own(member) for member in self._lineage(job)]
-        return all(texts == own[0] for texts in own)
+        """Whether one command trains it from the beginning: its values never changed.
+
+        Nor did it matter that it was trained in steps, as it does where a training stops early.
+        """
+        lineage = self._lineage(job)
+        own = [self._own(member) for member in lineage]
+        return all(texts == own[0] for texts in own) and (len(lineage) == 1 or self._can_join())
+
+    def _can_join(self) -> bool:
+        """Whether several steps with the same values are like one."""
+        base, swept = self._plan.search.base, self._plan.space.names
+        of_jobs = [key for key, knob in self._plan.app.knobs.items() if knob.per_job]
+        return not any(
+            key in swept or (has_key(base, key) and value_of(base, key)) for key in of_jobs
+        )
 
     def reproduction(self, job: Job) -> list[str]:
         """Overrides that train a job again, exactly, on a CPU with as many threads.
 
         Where the values of its trial changed on the way, its last step alone.
         """
-        parent = None if self.is_constant(job) else job.proposal.parent
+        parent = None if self.is_constant(job) else self._record.parent(job)
         source = None if parent is None else f"{self._record.jobs[parent].folder}/{CHECKPOINT}"
         log_dir = f"{self._plan.conf.keys.log_dir}="
         texts = self.overrides(job, source)
@@ -82,9 +94,10 @@ class Jobs:
 
     def write_schedule(self, job: Job) -> None:
         """schedule.yaml: the values with which a winner was trained, step by step."""
-        pieces = itertools.groupby(self._lineage(job), key=self._own)
-        # Steps with the same values are one: where a training is cut makes no difference.
-        steps = [(list(piece)[-1].proposal.until_epoch or 0, texts) for texts, piece in pieces]
+        lineage = self._lineage(job)
+        joined = [list(piece) for _, piece in itertools.groupby(lineage, key=self._own)]
+        last = [piece[-1] for piece in joined] if self._can_join() else lineage
+        steps = [(member.proposal.until_epoch or 0, self._own(member)) for member in last]
         comment = ["how the best trial was trained, and to train it so again:"]
         comment.append(self.replay_command())
         fixed = [*self._without_sweep_file(), *self._threads(job)]
@@ -117,7 +130,7 @@ class Jobs:
     def _lineage(self, job: Job) -> list[Job]:
         """The job and those that it goes on from, the first one first."""
         found = [job]
-        while (parent := found[0].proposal.parent) is not None:
+        while (parent := self._record.parent(found[0])) is not None:
             found.insert(0, self._record.jobs[parent])
         return found
 

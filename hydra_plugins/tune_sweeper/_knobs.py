@@ -20,7 +20,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
 }
 
-_KINDS = (*_TYPES, "choice")
+_GROUP = "group"  # a config group; which options it has is Hydra's to say
+_KINDS = (*_TYPES, "choice", _GROUP)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Knob:
     nullable: bool = False
     scale: str = LINEAR
     mutable: bool | None = None  # in mid-training; None: it does not say
+    per_job: bool = False  # it acts on what one job has seen, not on what its parents had
     sweep: str = ""
     help: str = ""
 
@@ -49,7 +51,7 @@ class Knob:
 
     def complaint(self, value: Any) -> str | None:
         """What was expected instead of `value`; None when it is legal."""
-        if value is None and self.nullable:
+        if self.type == _GROUP or (value is None and self.nullable):
             return None
         if self.choices:
             is_known = value in self.choices

@@ -25,6 +25,7 @@ from .run._loop import Loop, TaskRefused
 from .run._record import COMPLETE, TIME_S, Job, Record, is_step
 from .run._result import INTERRUPTED
 from .run._rules import FAIL_FAST, MAX_FAILURES, Rules
+from .search._space import Parameter
 from .show._display import closing_metrics, number
 from .show._watch import Watch
 
@@ -131,7 +132,7 @@ class Sweep:
             f"{self._plan.conf.name}: {count}{verb} {objective.name},"
             f" seed {record.header['seed']}, in {record.folder}"
         ]
-        lines += [f"  {p.describe()}" for p in self._plan.space.parameters]
+        lines += [f"  {p.describe()}{self._note_on(p)}" for p in self._plan.space.parameters]
         if record.torn:
             lines.append("  a torn record at the journal's end was set aside (trials.torn)")
         if record.ends:
@@ -141,6 +142,11 @@ class Sweep:
             )
         command = _commands.sweep_command(f"hydra.sweep.dir={as_text(str(record.folder))}")
         return [*lines, f"  to continue it: {command}"]
+
+    def _note_on(self, parameter: Parameter) -> str:
+        """What a population may not do with it."""
+        is_moved = "population_size" in self._plan.own
+        return ", constant along a training" if is_moved and parameter.is_frozen else ""
 
     def _closing(self, reason: str) -> list[str]:
         progress = self._loop.progress

@@ -140,18 +140,24 @@ def test_population_stays_whole_when_a_checkpoint_is_gone(tmp_path: Path) -> Non
 
     assert {end.status for end in sweep.ends} <= {"done", "failed"}
     assert len(sweep.ends) == len(sweep.strategy)  # type: ignore[arg-type]
+    jobs = sweep.record.jobs.values()
+    (orphan,) = (job for job in jobs if sweep.record.parent(job) != job.proposal.parent)
+    assert sweep.record.parent(orphan) is None, "its parent was a first step"
+    resumed = Sweep(tmp_path, make_pbt(), train, objective=Objective("loss"))
+    resumed.record.close()
+    assert resumed.record.parent(orphan) is None
 
 
 def spoil(sweep: Sweep, how: Callable[[Path], Any]) -> None:
     """Does something to the first checkpoint that a job would continue, before it begins."""
     source, done = sweep.loop._source, []
 
-    def spoiled(job: Job) -> str | None:
-        file = source(job)
+    def spoiled(job: Job, attempt: int) -> tuple[str | None, int | None]:
+        file, parent = source(job, attempt)
         if file is not None and not done:
             done.append(how(sweep.folder / file))
-            file = source(job)
-        return file
+            return source(job, attempt)
+        return file, parent
 
     sweep.loop._source = spoiled  # type: ignore[method-assign]
 

@@ -65,6 +65,60 @@ def test_schedule_of_a_population_is_trained_again(run: Run, tmp_path: Path) -> 
     assert not any(name.startswith("val/") for name in full.ends[0].metrics)
 
 
+def test_schedule_tells_of_a_checkpoint_that_was_lost(run: Run, tmp_path: Path) -> None:
+    """Its child began anew with values of its own, is said to, and is trained again so."""
+    typed = (TRAIN, *POPULATION, *NET, *VALUES, "hydra.sweep.dir=outputs/pbt-1")
+    run(*typed, f"{SET}.stop.target=0.4")
+    folder = tmp_path / "outputs" / "pbt-1"
+    n_before = len(_record.read(folder).ends)
+    for file in folder.glob("*/*/checkpoints/*.ckpt"):
+        file.unlink()
+    printed = run(*typed).stdout
+    summary = _record.read(folder)
+    run(TRAIN, *REPLAY)
+    again = _record.read(tmp_path / "outputs" / "replay-1")
+    expected = metrics_by_epoch(folder, lineage(summary))
+    found = metrics_by_epoch(tmp_path / "outputs" / "replay-1", list(again.jobs.values()))
+
+    assert 4 < n_before < 16, "the first run was to end in the middle"
+    assert printed.count("is gone; starts from scratch") >= 4
+    assert min(epoch or 0 for epoch in found) > 2, "the winner began with a later step"
+    assert found == {epoch: expected[epoch] for epoch in found}
+
+
+def test_winner_that_may_stop_early_is_trained_again_in_its_steps(run: Run, tmp_path: Path) -> None:
+    """Each step has patience of its own: one long training would end sooner."""
+    patient = ("early_stop_patience=1", "epochs=12", "lr=interval(0.1,1)", "model=mlp")
+    typed = (*POPULATION, f"{SET}.exploit=none", f"{SET}.step_epochs=3", *patient)
+    printed = run(TRAIN, *typed).stdout
+    folder = tmp_path / "outputs" / "pbt-1"
+    expected = metrics_by_epoch(folder, lineage(_record.read(folder)))
+
+    (again,) = re.findall(r"^train all of it: .*train\.py (.*)$", printed, re.MULTILINE)
+    run(TRAIN, *shlex.split(again), BASIC)
+    jobs = list(_record.read(tmp_path / "outputs" / "replay-1").jobs.values())
+
+    assert metrics_by_epoch(tmp_path / "outputs" / "replay-1", jobs) == expected
+
+
+def test_population_keeps_what_a_checkpoint_cannot_change(run: Run, tmp_path: Path) -> None:
+    """The groups of nets and optimizers stay along a lineage, and the first lines say so."""
+    groups = ("model=mlp,cnn", "optimizer=sgd,adamw", "model.width=8,16", "lr=interval(1e-3,1)")
+    sizes = (f"{SET}.step_epochs=1", "epochs=4", f"{SET}.quantile=0.5")
+    printed = run(TRAIN, *POPULATION, *sizes, *groups).stdout
+    summary = _record.read(tmp_path / "outputs" / "pbt-1")
+    copied = [job.proposal for job in summary.jobs.values() if job.proposal.info["op"] == "exploit"]
+    donors = [summary.jobs[proposal.parent or 0].proposal for proposal in copied]
+
+    assert {end.status for end in summary.ends.values()} == {"done"}
+    assert len(copied) > 3
+    for child, donor in zip(copied, donors, strict=True):
+        names = ("model", "optimizer", "model.width")
+        assert [child.values[n] for n in names] == [donor.values[n] for n in names]
+    frozen = re.findall(r"^  (\S+) in .*, constant along a training$", printed, re.MULTILINE)
+    assert frozen == ["model", "optimizer", "model.width"]
+
+
 def test_winner_of_halving_is_one_training(run: Run, tmp_path: Path) -> None:
     """Its values never change, so one command trains it from the beginning, exactly."""
     sizes = (f"{SET}.n_trials=6", f"{SET}.seed=0", "model=mlp", "epochs=9", "lr=interval(1e-3,1)")

@@ -21,7 +21,7 @@ Compose = Callable[..., DictConfig]
 
 KNOBS = load_knobs()
 CONF = Path(__file__).parents[2] / "conf"
-FIELDS = {"type", "range", "choices", "nullable", "scale", "mutable", "sweep", "help"}
+FIELDS = {"type", "range", "choices", "nullable", "scale", "mutable", "per_job", "sweep", "help"}
 GROUPS = ("data", "model", "optimizer", "schedule", "augment", "trainer")
 
 

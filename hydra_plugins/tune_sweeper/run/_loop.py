@@ -240,28 +240,36 @@ class Loop:
 
     def _submit(self, job: Job) -> None:
         is_again = job.number in self._started
-        job = self._record.start(job, job.attempt + 1 if is_again else job.attempt)
+        attempt = job.attempt + 1 if is_again else job.attempt
+        source, parent = self._source(job, attempt)
+        job = self._record.start(job, attempt, parent)
         self._started.add(job.number)
         self._running.add(job.number)
-        source = self._source(job)
         if source is not None:
             self._sources[job.number] = source
         self._launcher.submit(job, source)
         self._news.append(lambda: self._on_start(job))
 
-    def _source(self, job: Job) -> str | None:
-        """The checkpoint that a job continues: its own of an earlier attempt, or its parent's.
+    def _source(self, job: Job, attempt: int) -> tuple[str | None, int | None]:
+        """The checkpoint that a job continues, and the job whose training that is.
 
-        Where the parent's is gone, that of the nearest ancestor; the job trains what is missing.
+        Its own of an earlier attempt, or its parent's. Where that is gone, the nearest ancestor's:
+        the job then trains what is missing with its own values.
         """
-        jobs = self._record.jobs
-        lineage = [job] if job.attempt > 1 and self._rules.can_resume else []
-        parent = job.proposal.parent
+        parent = self._record.parent(job)
+        if attempt > 1 and self._rules.can_resume and (own := self._checkpoint(job)):
+            return own, parent
         while parent is not None:
-            lineage.append(jobs[parent])
-            parent = jobs[parent].proposal.parent
-        files = (f"{member.folder}/{CHECKPOINT}" for member in lineage)
-        return next((f for f in files if (self._record.folder / f).exists()), None)
+            member = self._record.jobs[parent]
+            if file := self._checkpoint(member):
+                return file, parent
+            parent = self._record.parent(member)
+        return None, None
+
+    def _checkpoint(self, job: Job) -> str | None:
+        """The file below the sweep's folder, if it is there."""
+        file = f"{job.folder}/{CHECKPOINT}"
+        return file if (self._record.folder / file).exists() else None
 
     def _finish(self, job: Job) -> None:
         result = _result.read(self._record.folder / job.folder)
@@ -357,9 +365,10 @@ class Loop:
         self._kept.difference_update(jobs)
 
     def _needed_checkpoints(self) -> set[int]:
-        """Those of possible parents, of the best jobs, and what these were continued from."""
+        """Those of possible parents, of the best jobs, and what the very best continued."""
         leaders = {job for _, job in self.progress.leaders}
-        jobs = {*leaders, *self._running, *(job.number for job in self._left)}
-        parents = (self._record.jobs[number].proposal.parent for number in jobs)
+        best = leaders if self.progress.best is None else leaders & {self.progress.best[1]}
+        jobs = {*best, *self._running, *(job.number for job in self._left)}
+        parents = (self._record.parent(self._record.jobs[number]) for number in jobs)
         needed = leaders | {parent for parent in parents if parent is not None}
         return self._strategy.needed_checkpoints() | needed

@@ -77,6 +77,7 @@ class Record:
         self.jobs: dict[int, Job] = {}
         self.ends: dict[int, End] = {}
         self.losses: dict[int, dict[int, str]] = {}  # by job and attempt: the status
+        self._stand_ins: dict[int, int | None] = {}  # whom jobs continued in their parent's place
         self._folders: set[str] = set()
         self._is_ours = False  # nothing stood in the folder before this sweep
 
@@ -126,10 +127,20 @@ class Record:
         self._write("ask", is_synced=False, job=number, **fields)
         return self.jobs[number]
 
-    def start(self, job: Job, attempt: int = 1) -> Job:
-        """Notes that the job is about to run; on the disk when this returns."""
-        self._write("start", job=job.number, attempt=attempt)
+    def start(self, job: Job, attempt: int = 1, parent: int | None = None) -> Job:
+        """Notes that the job is about to run, and whom it continues if that is not its parent.
+
+        On the disk when this returns.
+        """
+        fields: dict[str, Any] = {"job": job.number, "attempt": attempt}
+        if parent != self.parent(job):
+            fields["parent"] = parent
+        self._write("start", **fields)
         return self.jobs[job.number]
+
+    def parent(self, job: Job) -> int | None:
+        """The job whose checkpoint this one really continued, or will as far as is known."""
+        return self._stand_ins.get(job.number, job.proposal.parent)
 
     def lose(self, job: Job, status: str, error: str | None) -> None:
         """Notes that an attempt was lost, and is to be made again."""
@@ -184,6 +195,8 @@ class Record:
             job = self.jobs[event["job"]]
             if event["attempt"] != job.attempt:
                 self.jobs[job.number] = replace(job, attempt=event["attempt"])
+            if "parent" in event:
+                self._stand_ins[job.number] = event["parent"]
         elif event["type"] == "lost":
             self.losses.setdefault(event["job"], {})[event["attempt"]] = event["status"]
         elif event["type"] == "end":

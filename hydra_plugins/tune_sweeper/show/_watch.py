@@ -59,7 +59,18 @@ class Watch:
 
     def started(self, job: Job) -> None:
         """A job is about to run."""
+        if (parent := self._record.parent(job)) != job.proposal.parent:
+            where = "starts from scratch" if parent is None else f"continues {self._step(parent)}"
+            gone = self._step(job.proposal.parent)
+            self.display.say(
+                [f"{self._step(job.number)}: the checkpoint of {gone} is gone; {where}"]
+            )
         self._hparams.start(job)
+
+    def _step(self, number: int | None) -> str:
+        assert number is not None, "who lost a parent had one"
+        proposal = self._record.jobs[number].proposal
+        return f"trial {proposal.trial} step {proposal.step}"
 
     def ended(self, job: Job, end: End, progress: Progress) -> None:
         """A job is over, and `progress` counts it."""

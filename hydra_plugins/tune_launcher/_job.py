@@ -4,7 +4,6 @@ import dis
 import inspect
 import os
 import pickle
-import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ._sources import remember_sources
+from ._worker import flush
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def _redirect_output(config: DictConfig) -> None:
     folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
     folder.mkdir(parents=True, exist_ok=True)
     log = os.open(folder / f"{config.hydra.job.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

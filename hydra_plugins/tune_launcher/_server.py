@@ -53,7 +53,7 @@ def _load(setup: bytes) -> _worker.Runner:
     gc.disable()  # imports make many objects and little garbage: torch's take a sixth less time
     for name in plan["modules"]:
         # The task itself will raise it, where its user sees it.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
     make: Callable[[], _worker.Runner] = pickle.loads(plan["make_runner"])
     runner = make()

@@ -31,7 +31,7 @@ def work(driver: Connection, run: Runner) -> NoReturn:
         except (EOFError, OSError):
             break
         is_clean, answer = run(message)
-        _flush()
+        flush()
         driver.send_bytes((KEEP if is_clean else REPLACE) + answer)
         gc.collect()  # a warm process would keep every training's cycles: 3 MB each
     os._exit(0)
@@ -59,6 +59,8 @@ def _reseed() -> None:
         torch.manual_seed(fresh)
 
 
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def flush() -> None:
+    """Writes out what was printed; a program that was started without an output has no stream."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -25,6 +25,7 @@ from ._server import environment, kill_group
 from ._worker import KEEP
 
 _SERVER = "from hydra_plugins.tune_launcher import _server; _server.main({fd}, is_apart={is_apart})"
+_STDERR = 2
 _CLOSE_S = 5.0  # the server takes milliseconds to end its workers
 
 
@@ -80,6 +81,7 @@ class Pool:
         self._jobs_per_worker = jobs_per_worker
         self._is_server_apart = is_server_apart
         self._keys = itertools.count()
+        _open_standard_streams()
         self._idle: dict[int, _Worker] = {}  # by slot
         self._busy: dict[int, _Worker] = {}  # by job
         self._leaving: dict[int, _Worker] = {}  # by key: forked perhaps, of no use any more
@@ -294,6 +296,13 @@ class _Server:
             self._process.wait()
 
 
+def _open_standard_streams() -> None:
+    """Where the caller closed one, a connection would get its number, and its output."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def _python_path() -> dict[str, str]:
     """The server finds this package where the driver did, also when a script's folder has it."""
     return {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)}
@@ -325,5 +334,6 @@ def _deliver(pid: int, signum: int) -> None:
 def _ending(code: int) -> str:
     """How a process ended, in words."""
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"killed by {known.get(-code, f'signal {-code}')}"
     return f"left its process with exit code {code}"

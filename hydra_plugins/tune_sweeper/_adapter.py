@@ -1,5 +1,6 @@
 """What every adapter of a launcher has: its surroundings, and results for jobs that left none."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,10 +70,11 @@ class Adapter:
         return result is not None and result.attempt == job.attempt
 
     def _note(self, job: Job, status: str, error: str) -> None:
-        """Writes the result of a job that left none."""
+        """Writes the result of a job that left none, as far as its folder lets us."""
         if not self._has_result(job):
             result = Result(status, error=error, attempt=job.attempt)
-            _result.write(self._around.sweep_folder / job.folder, result)
+            with contextlib.suppress(OSError):  # the loop takes a job without a result for dead
+                _result.write(self._around.sweep_folder / job.folder, result)
 
     def _note_death(self, job: Job, error: object) -> None:
         line = f"{type(error).__name__}: {error}".split("\n")[0]

@@ -5,6 +5,8 @@ ThreadedLauncher  runs jobs in other processes but only knows launch(batch): a t
 BatchLauncher     anything else: whole batches, in this process perhaps
 """
 
+from typing import Any
+
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from hydra.plugins.launcher import Launcher
@@ -37,17 +39,26 @@ def make_launcher(context: HydraContext, task: TaskFunction, config: DictConfig)
         raise UsageError(str(cause).split("\n")[0]) from error
 
 
-def check_limits(launcher: Launcher, limits: Limits) -> None:
+def check(launcher: Any, limits: Limits, n_parallel: int | None) -> None:
     """Limits are promises, so a launcher that cannot keep them is refused.
 
     Raises:
-        UsageError: the jobs of this launcher cannot be ended from outside.
+        UsageError: the jobs of this launcher cannot be ended from outside, or not so many run.
     """
     if limits != Limits() and not _takes_single_jobs(launcher):
         raise UsageError(
             "hydra.sweeper.trial_timeout_s and stall_timeout_s need a launcher that can end its"
             f" jobs, which {type(launcher).__name__} cannot: type hydra/launcher=workers"
         )
+    has_queue = hasattr(launcher, "waiting")
+    if n_parallel and _takes_single_jobs(launcher) and not has_queue:
+        n_slots = launcher.n_slots
+        if n_parallel > n_slots:
+            raise UsageError(
+                f"hydra.sweeper.n_parallel={n_parallel}: the launcher has {n_slots} slots; type"
+                f" hydra.sweeper.n_parallel={n_slots} or less, or give it more slots, for instance"
+                f" hydra.launcher.cpu_slots={n_parallel}"
+            )
 
 
 def _takes_single_jobs(launcher: Launcher) -> bool:

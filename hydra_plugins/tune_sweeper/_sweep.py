@@ -223,8 +223,11 @@ class Sweep:
         return rules_of(conf, n_slots=n_slots, can_resume=can_resume, in_process=in_process)
 
     def _remove(self) -> None:
-        """A sweep whose first configuration was refused leaves nothing behind."""
-        if self._record.ends:
+        """A sweep whose first configuration was refused leaves nothing behind.
+
+        One of an earlier process stays: its trainings may go on once the mistake is mended.
+        """
+        if self._record.ends or self._record.events:
             return
         self._record.remove()
         if self._record.folder.parent == PARENT:

@@ -3,6 +3,7 @@
 Imported whenever Hydra looks for plugins, so everything heavy is imported inside the functions.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -40,12 +41,15 @@ class TuneSweeper(Sweeper):
     def _sweep(self, arguments: list[str]) -> int:
         from . import _adapters, _exit, _folder, _plan, _settings
         from ._sweep import Sweep
+        from ._task import ATTEMPT
 
+        os.environ.pop(ATTEMPT, None)  # this sweep may run inside a trial of another one
         with _exit.codes() as outcome:
             plan = _plan.make(self._context, self._config, self._settings, arguments)
             _plan.rehearse(plan)
             launcher = _adapters.make_launcher(self._context, self._task, self._config)
-            _adapters.check_limits(launcher, _settings.limits_of(plan.conf))
+            limits = _settings.limits_of(plan.conf)
+            _adapters.check(launcher, limits, plan.conf.n_parallel)
             record = _folder.open_record(plan, self._config)
             try:
                 sweep = Sweep(

@@ -40,9 +40,13 @@ class RecordedTask:
         folder = Path(HydraConfig.get().runtime.output_dir)
         attempt = int(os.environ.get(ATTEMPT, "1"))
         threads = value_of(config, self._threads_key)
-        result = _result.record(
-            lambda: self._task(config), folder, attempt=attempt, threads=threads
-        )
+        before = os.getcwd()
+        try:
+            result = _result.record(
+                lambda: self._task(config), folder, attempt=attempt, threads=threads
+            )
+        finally:
+            os.chdir(before)  # relative paths of the next job in this process begin there
         if result.status != DONE:
             log.error(result.traceback or result.error)
             raise TaskFailed(result.error)

@@ -1,11 +1,13 @@
 """A user's own Hydra app, which knows nothing of hydra-tune."""
 
+import asyncio
 import ctypes
 import json
 import math
 import os
 import re
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -55,19 +57,32 @@ def run_out_of_memory() -> None:
 
 def load_for_ever() -> None:
     """A hang in the worker of a data loader, which leaves its pid beside the task's."""
-    output_dir = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
     from torch.utils.data import DataLoader, Dataset
+
+    folder = output_dir()
 
     class Stuck(Dataset):  # type: ignore[type-arg]
         def __len__(self) -> int:
             return 1
 
         def __getitem__(self, index: int) -> int:
-            (output_dir / "loader_pid").write_text(str(os.getpid()))
+            (folder / "loader_pid").write_text(str(os.getpid()))
             time.sleep(120)
             return index
 
     next(iter(DataLoader(Stuck(), num_workers=1)))
+
+
+def output_dir() -> Path:
+    """The job's folder."""
+    return Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+
+
+def replace_folder() -> None:
+    """A file where the job's folder was."""
+    folder = output_dir()
+    shutil.rmtree(folder)
+    folder.write_text("mine")
 
 
 def kill(number: int) -> None:
@@ -95,6 +110,12 @@ BEHAVIOURS = {
     "lock": lambda cfg: threading.Lock(),
     "raise": lambda cfg: fail(ValueError(f"x={cfg.x} is bad")),
     "unpicklable": lambda cfg: fail(Unpicklable()),
+    "surrogate": lambda cfg: fail(ValueError("no file \udcff")),
+    "cancelled": lambda cfg: fail(asyncio.CancelledError("not awaited")),
+    "move": lambda cfg: os.chdir("/") or score(cfg),  # type: ignore[func-returns-value]
+    "replace_folder": lambda cfg: replace_folder() or 1.0,  # type: ignore[func-returns-value]
+    "occupy_result": lambda cfg: (output_dir() / "result.json").mkdir() or 1.0,  # type: ignore[func-returns-value]
+    "real_time": lambda cfg: kill(signal.SIGRTMIN + 6),
     "exit": lambda cfg: sys.exit(3),
     "leave": lambda cfg: os._exit(3),
     "leave_well": lambda cfg: os._exit(0),
@@ -114,7 +135,7 @@ BEHAVIOURS = {
 @hydra.main(config_path="conf", config_name="config", **BEHAVIOUR)
 def main(cfg: DictConfig) -> object:
     """Leaves its config beside the result and behaves as told."""
-    folder = Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+    folder = output_dir()
     seen = OmegaConf.to_container(cfg)
     (folder / "seen.json").write_text(json.dumps(seen))
     (folder / "pid").write_text(str(os.getpid()))

@@ -1,5 +1,6 @@
 """The loop, with jobs that really run in this process, and crashes wherever they can happen."""
 
+import errno
 import json
 import math
 import os
@@ -652,6 +653,28 @@ def test_parents_are_there_when_their_children_start(
 
     assert {end.error for end in sweep.ends} <= {None, "ValueError: a region that fails"}
     assert len(kept(tmp_path)) <= keep + bool(keep)  # the best, and what the very best continued
+
+
+class AtOnce(Launcher):
+    """All that is queued ends in one wait."""
+
+    def wait(self) -> Sequence[int]:
+        return [number for _ in list(self._queue) for number in super().wait()]
+
+
+def test_full_disk_ends_a_sweep_of_which_two_jobs_ended_at_once(tmp_path: Path) -> None:
+    """The second one is not waited for: it runs no more, and its result is in its folder."""
+    sweep = Sweep(tmp_path, Listed([1.0, 2.0]), n_parallel=2)
+    sweep.loop._launcher = AtOnce(give_x, sweep.record)
+
+    def full(end: End) -> End:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    sweep.record.end = full  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no space left"):
+        sweep.run()
+
+    assert len(list(tmp_path.glob("*/result.json"))) == 2
 
 
 def test_step_without_a_checkpoint_is_a_mistake(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Unlucky(Launcher):
 
     n_losses: dict[int, int] = {}  # noqa: RUF012 (set by each test on its own object)
     status = DIED
+    leaves_checkpoint = False
 
     def wait(self) -> Any:
         job, _ = self._queue[0]
@@ -32,6 +33,9 @@ class Unlucky(Launcher):
             return super().wait()
         self._queue.pop(0)
         folder = self._record.folder / job.folder
+        if self.leaves_checkpoint:
+            (folder / CHECKPOINT).parent.mkdir(parents=True)
+            (folder / CHECKPOINT).write_text("mine")
         _result.write(folder, Result(self.status, error="lost", attempt=job.attempt))
         return [job.number]
 
@@ -105,9 +109,7 @@ def test_second_attempt_continues_its_own_checkpoint(tmp_path: Path) -> None:
     for can_resume in (True, False):
         folder = tmp_path / str(can_resume)
         sweep = unlucky(folder, {0: 1}, retries=1, can_resume=can_resume)
-        sweep.launcher._task = note
-        (folder / "0" / "checkpoints").mkdir(parents=True)
-        (folder / "0" / CHECKPOINT).write_text("mine")
+        sweep.launcher._task, sweep.launcher.leaves_checkpoint = note, True  # type: ignore[attr-defined]
         sweep.run()
 
     own = tmp_path / "True" / "0" / CHECKPOINT

@@ -184,7 +184,7 @@ FAILURES: list[tuple[BaseException, str]] = [
     (SystemExit(0), "SystemExit: 0"),
     (RecursionError("deep"), "RecursionError: deep"),
     (StopIteration(1), "StopIteration: 1"),
-    (UnicodeError("\ud800 \x00"), "UnicodeError: \ud800 \x00"),
+    (UnicodeError("\ud800 \x00"), "UnicodeError: \\ud800 \x00"),
 ]
 
 

@@ -44,6 +44,12 @@ TRIALS: list[tuple[str, tuple[str, ...], str, str, int]] = [
     ("hang_in_c", (LIMIT,), "timeout", "not done after 1 s", 1),
     ("hang_stopped", (LIMIT,), "timeout", "not done after 1 s", 1),
     ("hang", (SILENCE,), "stalled", "wrote to no file for 1 s", 1),
+    ("surrogate", (), "failed", r"ValueError: no file \udcff", 1),
+    ("cancelled", (), "failed", "CancelledError: not awaited", 1),
+    ("move", ("hydra.launcher.cpu_slots=1",), "done", "", 1),
+    ("replace_folder", (), "died", "without a result", 2),
+    ("occupy_result", (), "died", "without a result", 2),
+    ("real_time", (), "died", "killed by signal 40", 2),
     ("nan", (), "invalid", "value is nan", 1),
     ("minus_inf", (), "invalid", "value is -inf", 1),
 ]
@@ -70,6 +76,18 @@ def test_bad_trial_costs_itself_alone(
     assert [end.status for end in ends] == ["done", status, "done", "done"]
     assert error in str(ends[1].error or "")
     assert ends[1].attempt == attempts
+
+
+@pytest.mark.parametrize("closed", [(1,), (1, 2), (0, 1, 2)])
+def test_sweep_whose_output_is_closed_is_a_sweep(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    """As with >&- in a shell: no connection to a worker gets a number of the standard streams."""
+    closing = (
+        f"import os, sys; [os.close(n) for n in {closed}]; os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    typed = [sys.executable, "-c", closing, *command(APP, *GRID, "x=0.1,0.2,0.3")]
+
+    assert subprocess.call(typed, cwd=tmp_path) == 0
+    assert statuses_of(tmp_path / "here") == ["done"] * 3
 
 
 def test_timeout_comes_in_time(run: Run, tmp_path: Path) -> None:

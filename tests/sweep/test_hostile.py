@@ -92,6 +92,40 @@ def test_mended_task_runs_again(run: Run, tmp_path: Path) -> None:
     assert statuses_of(tmp_path / "outputs" / "random-1") == ["done"] * 3
 
 
+def test_mistake_on_resume_deletes_nothing(run: Run, tmp_path: Path) -> None:
+    """Trainings that were interrupted wait for it to be mended, with their checkpoints."""
+    app = tmp_path / "app.py"
+    body = APP.read_text().replace('config_path="conf"', f'config_path="{APP.parent / "conf"}"')
+    typed = (app, *RANDOM, SPACE, BASIC, "hydra.sweep.dir=here")
+    app.write_text(body)
+    run(*typed)
+    journal, result = tmp_path / "here" / _record.FILE, tmp_path / "here" / "0" / "result.json"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    first_start = next(i for i, line in enumerate(lines) if b'"type": "start"' in line)
+    before = b"".join(lines[: first_start + 1])  # as after a kill -9 of the sweep
+    journal.write_bytes(before)
+    result.unlink()
+    app.write_text(body.replace('"number": score', '"number": lambda cfg: None'))
+    refused = run(*typed, check=False)
+    app.write_text(body)
+    after = journal.read_bytes()
+    run(*typed)
+
+    assert refused.returncode == 2
+    assert after.startswith(before)
+    assert statuses_of(tmp_path / "here") == ["done"] * 3
+
+
+def test_result_of_another_sweep_is_not_taken_for_ours(run: Run, tmp_path: Path) -> None:
+    """Somebody deleted the journal and sweeps into the same folder again."""
+    grid = ("-m", "hydra/sweeper=grid", "hydra.sweep.dir=here", "hydra.sweeper.max_failures=null")
+    run(APP, *grid, "x=0.1,0.9", "hydra/launcher=workers")
+    (tmp_path / "here" / _record.FILE).unlink()
+    run(APP, *grid, "x=0.1,0.9", "hydra/launcher=workers", "bad_above=0.5", "bad=leave")
+
+    assert statuses_of(tmp_path / "here") == ["done", "died"]
+
+
 def test_first_trial_is_the_default_of_the_fixed_overrides(run: Run, tmp_path: Path) -> None:
     """An experiment that chooses a group changes what the defaults are."""
     (tmp_path / "conf" / "experiment").mkdir(parents=True)

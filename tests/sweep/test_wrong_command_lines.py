@@ -115,6 +115,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["-m", BAYES, f"{SET}.n_trials=0", LR], ["n_trials=0", "from 1 on"]),
     (["-m", BAYES, f"{SET}.n_trials=abc", LR], ["n_trials", "abc", "Integer"]),
     (["-m", BAYES, f"{SET}.n_parallel=0", LR], ["n_parallel=0", "from 1 on"]),
+    (
+        ["-m", BAYES, f"{SET}.n_parallel=4", "hydra.launcher.cpu_slots=2", LR],
+        ["n_parallel=4", "2 slots", "n_parallel=2 or less"],
+    ),
     (["-m", BAYES, f"{SET}.direction=minimise", LR], ["minimise", "did you mean minimize"]),
     (["-m", BAYES, f"{SET}.metric_agg=median", LR], ["median", "last, best, min, max, mean"]),
     (["-m", BAYES, f"{SET}.stop.patience=0", LR], ["stop.patience=0", "from 1 on"]),

@@ -3,6 +3,7 @@
 It knows no strategy and no launcher, only their protocols; all that it decides is when to stop.
 """
 
+import contextlib
 import copy
 import math
 import shutil
@@ -141,7 +142,9 @@ class Loop:
                 self._record.stop(reason or COMPLETE)
                 return reason or COMPLETE
             self._interrupt_jobs()
-            for number in self._launcher.wait():
+            ended = self._launcher.wait()
+            self._running -= set(ended)  # all, before the record of one of them may fail
+            for number in ended:
                 self._finish(self._record.jobs[number])
             self._delete_checkpoints()
 
@@ -241,6 +244,8 @@ class Loop:
     def _submit(self, job: Job) -> None:
         is_again = job.number in self._started
         attempt = job.attempt + 1 if is_again else job.attempt
+        if not is_again:
+            self._clear(job)
         source, parent = self._source(job, attempt)
         job = self._record.start(job, attempt, parent)
         self._started.add(job.number)
@@ -249,6 +254,12 @@ class Loop:
             self._sources[job.number] = source
         self._launcher.submit(job, source)
         self._news.append(lambda: self._on_start(job))
+
+    def _clear(self, job: Job) -> None:
+        """What another sweep left in the same place is none of this job's."""
+        for name in (_result.FILE, CHECKPOINT):
+            with contextlib.suppress(OSError):
+                (self._record.folder / job.folder / name).unlink()
 
     def _source(self, job: Job, attempt: int) -> tuple[str | None, int | None]:
         """The checkpoint that a job continues, and the job whose training that is.
@@ -277,7 +288,6 @@ class Loop:
             result = Result(DIED, error="the job ended without a result", attempt=job.attempt)
         elif result.status == INTERRUPTED and not self._level:
             result = Result(**{**vars(result), "status": DIED})
-        self._running.discard(job.number)
         source = self._sources.pop(job.number, None)
         if result.status == UNREADABLE and source is None:  # the user named that checkpoint
             result = Result(**{**vars(result), "status": REFUSED})

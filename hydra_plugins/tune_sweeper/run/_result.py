@@ -87,7 +87,9 @@ def record(
         result = Result(DONE, metrics, histories)
     except WrongReturn as error:
         result = Result(INVALID, error=str(error))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # asyncio's CancelledError is no Exception
         result = _failure(error)
     seconds = time.perf_counter() - start
     circumstances = {"seconds": seconds, "attempt": attempt, "slot": os.environ.get(SLOT)}
@@ -149,10 +151,16 @@ def _failure(error: BaseException) -> Result:
     except Exception:
         message = "(its message could not be read)"
     kind = type(error).__name__
-    text = "".join(traceback.format_tb(error.__traceback__)) + f"{kind}: {message}"
+    message = _writable(message)
+    text = _writable("".join(traceback.format_tb(error.__traceback__))) + f"{kind}: {message}"
     status = _status_of(error, message)
     line = message if status == REFUSED else f"{kind}: {message}"
     return Result(status, error=line.strip().split("\n")[0], traceback=text)
+
+
+def _writable(text: str) -> str:
+    """Without halves of surrogate pairs, which names of files may hold and no file can."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _status_of(error: BaseException, message: str) -> str:

@@ -33,6 +33,8 @@ class JobPool(Protocol):
 
     def signal(self, number: int, signum: int) -> None: ...
 
+    def abandon(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -102,6 +104,11 @@ class PoolLauncher(Launcher):
     def kill(self, job_idx: int) -> None:
         """Ends a job and all that it started, by SIGKILL."""
         self._started().signal(job_idx, signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """Ends the jobs whose processes do not exist yet: what they need is still imported."""
+        if self._pool is not None:
+            self._pool.abandon()
 
     def close(self) -> None:
         """Ends all processes."""

@@ -101,6 +101,9 @@ class RayPool:
             self._queue = deque(item for item in self._queue if item[0] != number)
             self._tell(lambda: [Ended(number, None, "it was ended before it began")])
 
+    def abandon(self) -> None:
+        """Nothing more: an actor that is killed ends whatever it imports."""
+
     def close(self) -> None:
         """Ends all actors, and so their workers."""
         actors = [*self._coming, *self._idle, *(r.actor for r in self._busy.values())]

@@ -24,13 +24,15 @@ def work(driver: Connection, run: Runner) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     _watch(driver)
     _reseed()
-    is_clean = True
+    is_clean, pid = True, os.getpid()
     while is_clean:
         try:
             message = driver.recv_bytes()
         except (EOFError, OSError):
             break
         is_clean, answer = run(message)
+        if os.getpid() != pid:  # the job forked, and its child came back here too
+            os._exit(0)
         flush()
         driver.send_bytes((KEEP if is_clean else REPLACE) + answer)
         gc.collect()  # a warm process would keep every training's cycles: 3 MB each

@@ -143,6 +143,11 @@ class Pool:
         if number in self._busy:
             _signal(self._busy[number], signum)
 
+    def abandon(self) -> None:
+        """Ends the jobs that wait for the server's imports, which may take minutes."""
+        if self._server is not None and any(w.pid is None for w in self._busy.values()):
+            self._server.kill()
+
     def close(self) -> None:
         """Ends all workers and their children, and the server."""
         for worker in [*self._idle.values(), *self._busy.values(), *self._leaving.values()]:
@@ -285,6 +290,10 @@ class _Server:
         except (EOFError, OSError):
             return None
         return message
+
+    def kill(self) -> None:
+        """Ends the server at once, whatever it does."""
+        self._process.kill()
 
     def close(self) -> None:
         """Ends the server, and so its workers."""

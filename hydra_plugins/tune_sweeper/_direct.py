@@ -65,6 +65,7 @@ class DirectLauncher(Adapter):
         for number in self._jobs:
             self._reasons.setdefault(number, (INTERRUPTED, "ended with the sweep"))
             self._launcher.kill(number)
+        self._launcher.abandon()
 
     def close(self) -> None:
         """No process is left."""

@@ -188,10 +188,12 @@ def make(
     schedule = _schedule.read(own["schedule"]) if "schedule" in own else None
     if schedule is not None:
         own = {**own, "steps": _schedule.steps(schedule, arguments)}
-        arguments = [*schedule["fixed"], *arguments]
-    search = _search.parse(app, arguments, conf.params or {}, conf.conditions or {}, conf.where)
+    fixed = [] if schedule is None else schedule["fixed"]
+    search = _search.parse(
+        app, [*fixed, *arguments], conf.params or {}, conf.conditions or {}, conf.where
+    )
     if schedule is not None:
-        _schedule.check(search)
+        _schedule.check(search, schedule, arguments, epochs=conf.keys.epochs)
     elif not len(search.space) and conf.name != "grid":
         raise UsageError(
             f"hydra/sweeper={conf.name}: nothing to search; sweep at least one key,"

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ._app import has_key, value_of
 from ._errors import UsageError
 from ._search import Search
 from .run._whole import write_whole
@@ -82,10 +83,26 @@ def _name(override: str) -> str:
     return override.split("=", 1)[0].lstrip("+~")
 
 
-def check(search: Search) -> None:
-    """Raises UsageError where something is to be searched beside a schedule."""
+def check(
+    search: Search, schedule: Mapping[str, Any], arguments: Sequence[str], *, epochs: str
+) -> None:
+    """Holds what was typed beside a schedule against it.
+
+    Raises:
+        UsageError: something is to be searched, or `epochs` is not the schedule's.
+    """
     if len(search.space):
         raise UsageError(
             f"{search.space.names[0]}: hydra/sweeper=replay trains one schedule again and searches"
             " nothing; type one value, or leave the key out"
+        )
+    typed = [text for text in arguments if _name(text) == epochs]
+    own = [text for text in schedule["fixed"] if _name(text) == epochs]
+    if typed and own and typed != own:
+        raise UsageError(f"{typed[0]}: the schedule was found with {own[0]}; leave {epochs} out")
+    last = schedule["steps"][-1]["until_epoch"]
+    if has_key(search.base, epochs) and last > value_of(search.base, epochs):
+        raise UsageError(
+            f"{epochs}={value_of(search.base, epochs)}: the schedule ends with epoch {last}; type"
+            f" {epochs}={last} or more"
         )

@@ -133,6 +133,8 @@ class Sweep:
             f" seed {record.header['seed']}, in {record.folder}"
         ]
         lines += [f"  {p.describe()}{self._note_on(p)}" for p in self._plan.space.parameters]
+        if self._plan.own.get("population_size", _FEWEST_MEMBERS) < _FEWEST_MEMBERS:
+            lines.append("  a population of so few hardly has a quarter to copy: better 4 or more")
         if record.torn:
             lines.append("  a torn record at the journal's end was set aside (trials.torn)")
         if record.ends:
@@ -152,7 +154,7 @@ class Sweep:
         progress = self._loop.progress
         lines = self._used_up() if reason == COMPLETE else [f"stopped: {_REASONS[reason]}"]
         lines += self._watch.errors()
-        if reason in (FAIL_FAST, MAX_FAILURES):
+        if reason in (FAIL_FAST, MAX_FAILURES) or progress.best is None:
             lines += (self._watch.first_traceback() or "").splitlines()
         if progress.best is None:
             return [*lines, f"no best: none of {progress.n_ended} jobs is done"]
@@ -243,6 +245,8 @@ _REASONS = {
     "patience": "no better trial for a while (hydra.sweeper.stop.patience)",
 }
 
+
+_FEWEST_MEMBERS = 4  # a population below it is warned of
 
 _LAUNCHER_LOGGERS = (
     "hydra._internal.core_plugins.basic_launcher",

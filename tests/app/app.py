@@ -111,6 +111,7 @@ BEHAVIOURS = {
     "raise": lambda cfg: fail(ValueError(f"x={cfg.x} is bad")),
     "unpicklable": lambda cfg: fail(Unpicklable()),
     "surrogate": lambda cfg: fail(ValueError("no file \udcff")),
+    "fork": lambda cfg: os.fork() * 0 + score(cfg),
     "cancelled": lambda cfg: fail(asyncio.CancelledError("not awaited")),
     "move": lambda cfg: os.chdir("/") or score(cfg),  # type: ignore[func-returns-value]
     "replace_folder": lambda cfg: replace_folder() or 1.0,  # type: ignore[func-returns-value]

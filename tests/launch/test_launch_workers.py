@@ -5,7 +5,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,23 @@ def test_job_that_is_killed_before_it_began_is_killed_all_the_same(pool: Pool) -
     pool.signal(0, signal.SIGKILL)
 
     assert wait(pool) == [Ended(0, None, "killed by SIGKILL")]
+
+
+def test_jobs_that_wait_for_imports_can_be_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops a sweep does not wait until torch is there; the next job starts anew."""
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(60)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with closing(make_pool(modules=["slow_module"])) as pool:
+        pool.submit(1, order("echo", 1))
+        began = time.monotonic()
+        pool.signal(1, signal.SIGKILL)
+        pool.abandon()
+        (lost,) = pool.wait(30)
+
+    assert (lost.number, lost.answer, lost.loss) == (1, None, "its fork server was lost")
+    assert time.monotonic() - began < 10
 
 
 def test_sigterm_is_for_the_job_to_hear(pool: Pool) -> None:

@@ -285,9 +285,13 @@ def test_job_is_overdue_once(tmp_path: Path) -> None:
 
 
 def test_job_that_writes_is_not_silent(tmp_path: Path) -> None:
-    """Whatever the clock says: only a change of the newest file counts."""
+    """Whatever the clock says and however deep: any change of any file counts."""
     watchman, _ = watched(tmp_path, silence_s=0.2)
-    file = tmp_path / "0" / "progress.jsonl"
+    file = tmp_path / "0" / "logs" / "version_0" / "progress.jsonl"
+    file.parent.mkdir(parents=True)
+    future = tmp_path / "0" / "future"
+    future.touch()
+    os.utime(future, (4e9, 4e9))
     for i in range(5):
         file.write_text("x")
         os.utime(file, (1000 - i, 1000 - i))  # the clock goes backwards

@@ -226,6 +226,35 @@ def test_dead_first_step_draws_another_configuration_once() -> None:
     assert steps[2].info["op"] == "exploit"
 
 
+@settings(law, max_examples=12)
+@given(ORDERS, st.sampled_from([0.0, 0.3]), st.sampled_from([None, 12]))
+def test_whole_population_asks_in_one_order(
+    seed: int, failing: float, init_candidates: int | None
+) -> None:
+    """With min_peers=1 the record is the same for any slots and any order of ends, deaths too."""
+    lists = []
+    for n_slots in (1, 2, 3, 100):
+        pbt = make(seed=seed, min_peers=1.0, init_candidates=init_candidates)
+        order = random.Random(n_slots)
+        run = Run(pbt, by_chance(seed, failing), n_slots=n_slots, order=order)
+        lists.append(run.jobs)
+
+    assert all(jobs == lists[0] for jobs in lists)
+
+
+@settings(law, max_examples=15)
+@given(ORDERS, st.sampled_from([(8, 8), (8, 2), (16, 4)]), st.sampled_from([1.0, 0.75]))
+def test_tournament_keeps_few_checkpoints(
+    seed: int, sizes: tuple[int, int], min_peers: float
+) -> None:
+    """One and a half times the population and one for each slot at most."""
+    size, n_slots = sizes
+    pbt = make(seed=seed, population_size=size, exploit="tournament", min_peers=min_peers)
+    run = Run(pbt, by_chance(seed), n_slots=n_slots, order=random.Random(seed))
+
+    assert run.n_kept <= 1.5 * size + n_slots
+
+
 def test_wholly_dead_step_starts_over() -> None:
     """Nobody is left to copy: new configurations train from scratch to where the rest would be."""
     run = Run(make(), dead_in(*((member, 3) for member in range(8))))
@@ -237,10 +266,19 @@ def test_wholly_dead_step_starts_over() -> None:
 
 
 def test_population_that_always_dies_ends() -> None:
-    """No endless restarts."""
+    """Each member starts anew once, and that is all."""
     run = Run(make(), lambda state, p: (1, None))
 
-    assert len(run.jobs) == 8 * 8 + 8
+    assert len(run.jobs) == 2 * 8
+
+
+def test_population_that_dies_after_a_step_ends() -> None:
+    """Where whatever trains so far diverges, no epoch is spent on a third start."""
+    run = Run(make(), lambda state, p: (1, None if p.step >= 3 else 1.0))
+
+    assert [p.step for p in run.jobs].count(3) == 8
+    assert {(p.parent, p.step) for p in run.jobs if p.step > 3} == {(None, 4)}
+    assert len(run.jobs) == 5 * 8
 
 
 # Checkpoints

@@ -89,8 +89,8 @@ def test_schedule_tells_of_a_checkpoint_that_was_lost(run: Run, tmp_path: Path) 
 def test_winner_that_may_stop_early_is_trained_again_in_its_steps(run: Run, tmp_path: Path) -> None:
     """Each step has patience of its own: one long training would end sooner."""
     patient = ("early_stop_patience=1", "epochs=12", "lr=interval(0.1,1)", "model=mlp")
-    typed = (*POPULATION, f"{SET}.exploit=none", f"{SET}.step_epochs=3", *patient)
-    printed = run(TRAIN, *typed).stdout
+    pair = (f"{SET}.population_size=2", f"{SET}.exploit=none", f"{SET}.step_epochs=3")
+    printed = run(TRAIN, *POPULATION, *pair, *patient).stdout
     folder = tmp_path / "outputs" / "pbt-1"
     expected = metrics_by_epoch(folder, lineage(_record.read(folder)))
 
@@ -161,6 +161,25 @@ def test_nothing_is_searched_beside_a_schedule(run: Run, tmp_path: Path, typed: 
 
     assert done.returncode == 2
     assert f"{typed.split('=')[0]}: hydra/sweeper=replay trains one schedule" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fixed", "typed", "sentence"),
+    [
+        ("[epochs=4]", "epochs=8", "epochs=8: the schedule was found with epochs=4"),
+        ("[]", "epochs=2", "epochs=2: the schedule ends with epoch 4; type epochs=4 or more"),
+    ],
+)
+def test_schedule_keeps_its_epochs(
+    run: Run, tmp_path: Path, fixed: str, typed: str, sentence: str
+) -> None:
+    """A longer horizon would cut its steps off in the middle, a shorter one has no room."""
+    text = f"fixed: {fixed}\nsteps: [{{until_epoch: 4, overrides: [lr=1]}}]"
+    (tmp_path / "mine.yaml").write_text(text)
+    done = run(TRAIN, *REPLAY[:3], f"{SET}.schedule=mine.yaml", typed, check=False)
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
 
 
 @pytest.mark.parametrize("content", ["", "a: b", "fixed: []\nsteps: []", "fixed: []\nsteps: [1]"])

@@ -1,5 +1,7 @@
 """Limits on running jobs: how long one may take, and how long it may be silent."""
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ class _Watched:
     job: Job
     started: float  # monotonic: clocks may be set back
     last_sign: float
-    newest: int = 0  # modification time of the newest file, whatever the clock says
+    state: tuple[int, int] = (0, 0)  # of its files
 
 
 class Watchman:
@@ -68,9 +70,9 @@ class Watchman:
             return TIMEOUT, f"not done after {limits.job_s:g} s (hydra.sweeper.trial_timeout_s)"
         if limits.silence_s is None:
             return None
-        newest = _newest(self._sweep_folder / watched.job.folder)
-        if newest != watched.newest:
-            watched.newest, watched.last_sign = newest, now
+        state = _state(self._sweep_folder / watched.job.folder)
+        if state != watched.state:
+            watched.state, watched.last_sign = state, now
         if now - watched.last_sign < limits.silence_s:
             return None
         return STALLED, (
@@ -78,9 +80,15 @@ class Watchman:
         )
 
 
-def _newest(folder: Path) -> int:
-    """Modification time of the newest file in a job's folder; 0 while there is none."""
-    try:
-        return max((file.stat().st_mtime_ns for file in folder.iterdir()), default=0)
-    except OSError:
-        return 0
+def _state(folder: Path) -> tuple[int, int]:
+    """Total size and sum of the modification times of all files of a job, at any depth.
+
+    Whatever is written changes one of them, also where a clock is wrong or a date was set.
+    """
+    size = times = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # it was there a moment ago
+                stat = os.stat(os.path.join(parent, name))
+                size, times = size + stat.st_size, times + stat.st_mtime_ns
+    return size, times

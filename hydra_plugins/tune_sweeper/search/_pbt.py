@@ -26,7 +26,8 @@ class Pbt:
     """Population-based training with truncation or tournament selection.
 
     Only members that are replaced change: they take weights and hyperparameters of a donor and
-    move the donor's hyperparameters. Dead members count as worst and are always replaced. The
+    move the donor's hyperparameters. Dead members count as worst and are always replaced; where all
+    are dead each starts anew once, and the search is over if none of these lives. The
     decision of a member at a step depends on the seed, the member, the step and the results of that
     step alone, so with min_peers=1 the order in which jobs end does not matter.
 
@@ -94,13 +95,14 @@ class Pbt:
     def ask(self, n: int) -> list[Proposal]:
         """Next steps of members that are free and have enough peers, the last ones first."""
         proposals: list[Proposal] = []
-        while len(proposals) < n:
-            ready = self._population.ready(self._n_peers)
-            if not ready:
-                break
-            proposals.append(self._propose(ready[0]))
-            self.accept(proposals[-1:])
+        while len(proposals) < n and (proposal := self._next()) is not None:
+            self.accept([proposal])
+            proposals.append(proposal)
         return proposals
+
+    def _next(self) -> Proposal | None:
+        found = (self._propose(index) for index in self._population.ready(self._n_peers))
+        return next((proposal for proposal in found if proposal is not None), None)
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Takes note of steps that run now."""
@@ -117,15 +119,37 @@ class Pbt:
         """Those of possible donors of steps that somebody has yet to decide, and of who waits."""
         if self._keep == "all":
             return set(self._ended)
-        needed = self._population.waiting_jobs()
-        for step in range(self._population.first_undecided(), self._n_steps - 1):
-            needed |= {o.job for o in self._donors(step, n_results=self._population.size)}
+        needed = self._population.waiting_jobs() | self._possible_donors()
         return needed | (self._population.last_jobs() if self._keep == "population" else set())
 
-    def _donors(self, step: int, n_results: int) -> list[Observation]:
-        """Living members that a worse one may copy once `n_results` have reached the step."""
+    def _possible_donors(self) -> set[int]:
+        """Jobs that somebody may copy after a step about which it has yet to decide."""
+        found: set[int] = set()
+        for index, first in self._population.undecided().items():
+            for step in range(first, self._n_steps - 1):
+                own = self._population.members[index].results[step : step + 1]
+                rng = self._rng(index, step + 1)
+                candidates = self._donors(index, step, rng, n_results=self._population.size)
+                found |= {donor.job for donor in candidates if donor not in own}
+        return found
+
+    def _rng(self, index: int, step: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, index, step])
+
+    def _donors(
+        self, index: int, step: int, rng: np.random.Generator, n_results: int
+    ) -> list[Observation]:
+        """Living members that one may copy once `n_results` have reached the step.
+
+        In a tournament it is one, the first in an order of its own, so that few checkpoints are
+        kept for those who lag behind.
+        """
         alive = [o for o in self._population.results(step) if o.score is not None]
-        return alive[: self._n_replaced(n_results)] if self._exploit != "tournament" else alive
+        if self._exploit != "tournament":
+            return alive[: self._n_replaced(n_results)]
+        order = list(rng.permutation(len(self._population.members)))
+        others = [o for o in alive if o.proposal.trial != index]
+        return sorted(others, key=lambda o: order.index(o.proposal.trial))[:1]
 
     def _n_replaced(self, n_results: int) -> int:
         """A share of the population, but at most half of those that are there."""
@@ -133,15 +157,18 @@ class Pbt:
 
     # Decisions
 
-    def _propose(self, index: int) -> Proposal:
+    def _propose(self, index: int) -> Proposal | None:
+        """What a member does next; None when all are dead, itself after a second start."""
         member = self._population.members[index]
         step = member.next_step
         if step == 0:
             return self._proposal(index, 0, self._fresh(index), None, {"op": "start"})
         own = member.results[-1]
-        rng = np.random.default_rng([self._seed, index, step])
+        rng = self._rng(index, step)
         donor = self._donor(own, step - 1, rng)
         if donor is None and own.score is None:  # nobody is alive
+            if own.proposal.parent is None and member.n_starts > 1:
+                return None
             return self._proposal(index, step, self._fresh(index), None, {"op": "start"})
         if donor is None:
             return self._stay(own)
@@ -190,7 +217,8 @@ class Pbt:
     def _donor(self, own: Observation, step: int, rng: np.random.Generator) -> Observation | None:
         """Whom a member copies after `step`; None when it goes on by itself."""
         results = self._population.results(step)
-        donors = [o for o in self._donors(step, len(results)) if o.job != own.job]
+        candidates = self._donors(own.proposal.trial, step, rng, len(results))
+        donors = [o for o in candidates if o.job != own.job]
         if not donors:
             return None
         drawn = donors[int(rng.integers(len(donors)))]

@@ -67,9 +67,13 @@ class Population:
         staying = self._staying().values()
         return sorted((m.results[step] for m in staying if m.next_step > step), key=rank)
 
-    def first_undecided(self) -> int:
-        """The first step after which somebody has yet to decide."""
-        return max(0, min((m.undecided for m in self._unfinished()), default=self._n_steps))
+    def undecided(self) -> dict[int, int]:
+        """For each member that has yet to decide: the first step after which it will."""
+        return {
+            i: max(0, member.undecided)
+            for i, member in self._staying().items()
+            if member.next_step < self._n_steps
+        }
 
     def waiting_jobs(self) -> set[int]:
         """The last job of each member that has yet to go on."""
@@ -86,10 +90,20 @@ class Population:
         step = member.next_step
         if member.is_busy or step >= self._n_steps:
             return False
+        if step == 0:
+            return member.n_starts == 0 or n_peers < self.size or self._has_begun
         # Who belongs to the population is known once all candidates have trained.
         n_needed = len(self.members) if step == 1 and self._has_candidates else n_peers
         n_there = sum(m.next_step > step - 1 for m in self.members)
-        return step == 0 or n_there >= n_needed
+        return n_there >= n_needed
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether all members have come to the end of a first step, dead or alive.
+
+        A whole population starts dead ones anew together, whoever ended first.
+        """
+        return all(m.n_starts > 1 or (m.n_starts == 1 and not m.is_busy) for m in self.members)
 
     @property
     def _has_candidates(self) -> bool:

@@ -124,32 +124,33 @@ class Pbt:
 
     def _possible_donors(self) -> set[int]:
         """Jobs that somebody may copy after a step about which it has yet to decide."""
-        found: set[int] = set()
-        for index, first in self._population.undecided().items():
-            for step in range(first, self._n_steps - 1):
-                own = self._population.members[index].results[step : step + 1]
-                rng = self._rng(index, step + 1)
-                candidates = self._donors(index, step, rng, n_results=self._population.size)
-                found |= {donor.job for donor in candidates if donor not in own}
-        return found
+        undecided, last = self._population.undecided(), self._n_steps - 1
+        if self._exploit != "tournament":
+            steps = range(min(undecided.values(), default=last), last)
+            return {o.job for step in steps for o in self._best(step, self._population.size)}
+        pairs = ((i, step) for i, first in undecided.items() for step in range(first, last))
+        found = (self._opponents(i, step, self._rng(i, step + 1)) for i, step in pairs)
+        return {o.job for opponents in found for o in opponents}
 
     def _rng(self, index: int, step: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, index, step])
 
-    def _donors(
-        self, index: int, step: int, rng: np.random.Generator, n_results: int
-    ) -> list[Observation]:
-        """Living members that one may copy once `n_results` have reached the step.
+    def _best(self, step: int, n_results: int) -> list[Observation]:
+        """Living members that a worse one may copy once `n_results` have reached the step."""
+        return self._alive(step)[: self._n_replaced(n_results)]
 
-        In a tournament it is one, the first in an order of its own, so that few checkpoints are
-        kept for those who lag behind.
+    def _opponents(self, index: int, step: int, rng: np.random.Generator) -> list[Observation]:
+        """The one whom a member meets in a tournament, if there is one.
+
+        It is the first in an order of the member's own, so that few checkpoints are kept for those
+        who lag behind.
         """
-        alive = [o for o in self._population.results(step) if o.score is not None]
-        if self._exploit != "tournament":
-            return alive[: self._n_replaced(n_results)]
         order = list(rng.permutation(len(self._population.members)))
-        others = [o for o in alive if o.proposal.trial != index]
+        others = [o for o in self._alive(step) if o.proposal.trial != index]
         return sorted(others, key=lambda o: order.index(o.proposal.trial))[:1]
+
+    def _alive(self, step: int) -> list[Observation]:
+        return [o for o in self._population.results(step) if o.score is not None]
 
     def _n_replaced(self, n_results: int) -> int:
         """A share of the population, but at most half of those that are there."""
@@ -217,8 +218,10 @@ class Pbt:
     def _donor(self, own: Observation, step: int, rng: np.random.Generator) -> Observation | None:
         """Whom a member copies after `step`; None when it goes on by itself."""
         results = self._population.results(step)
-        candidates = self._donors(own.proposal.trial, step, rng, len(results))
-        donors = [o for o in candidates if o.job != own.job]
+        if self._exploit == "tournament":
+            donors = self._opponents(own.proposal.trial, step, rng)
+        else:
+            donors = [o for o in self._best(step, len(results)) if o.job != own.job]
         if not donors:
             return None
         drawn = donors[int(rng.integers(len(donors)))]

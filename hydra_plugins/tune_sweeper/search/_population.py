@@ -69,22 +69,19 @@ class Population:
 
     def undecided(self) -> dict[int, int]:
         """For each member that has yet to decide: the first step after which it will."""
-        return {
-            i: max(0, member.undecided)
-            for i, member in self._staying().items()
-            if member.next_step < self._n_steps
-        }
+        return {i: max(0, member.undecided) for i, member in self._unfinished().items()}
 
     def waiting_jobs(self) -> set[int]:
         """The last job of each member that has yet to go on."""
-        return {m.results[-1].job for m in self._unfinished() if m.results and not m.is_busy}
+        unfinished = self._unfinished().values()
+        return {m.results[-1].job for m in unfinished if m.results and not m.is_busy}
 
     def last_jobs(self) -> set[int]:
         """The last job of each member."""
         return {m.results[-1].job for m in self._staying().values() if m.results}
 
-    def _unfinished(self) -> list[Member]:
-        return [m for m in self._staying().values() if m.next_step < self._n_steps]
+    def _unfinished(self) -> dict[int, Member]:
+        return {i: m for i, m in self._staying().items() if m.next_step < self._n_steps}
 
     def _is_ready(self, member: Member, n_peers: int) -> bool:
         step = member.next_step

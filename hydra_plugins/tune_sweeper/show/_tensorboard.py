@@ -5,7 +5,6 @@ sweep.end` with the status and the objective. TensorBoard takes the first record
 start is written once and the end only when the job is over; between them the row reads UNKNOWN.
 """
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -137,15 +136,17 @@ def _write(path: Path, items: Sequence[Any]) -> None:
     from tensorboard.compat.proto import event_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    with contextlib.suppress(FileExistsError, NotADirectoryError):  # a task replaced its folder
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f"new.{path.name.rpartition('.')[2]}")
-        with open(new, "wb") as file:
-            writer = RecordWriter(file)
-            version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
-            for item in [version, *items]:
-                is_event = isinstance(item, event_pb2.Event)
-                event = item if is_event else event_pb2.Event(wall_time=time.time(), summary=item)
-                writer.write(event.SerializeToString())
-            writer.flush()
-        os.replace(new, path)
+    except (FileExistsError, NotADirectoryError):  # a task put something else in its folder's place
+        return
+    new = path.with_name(f"new.{path.name.rpartition('.')[2]}")
+    with open(new, "wb") as file:
+        writer = RecordWriter(file)
+        version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+        for item in [version, *items]:
+            is_event = isinstance(item, event_pb2.Event)
+            event = item if is_event else event_pb2.Event(wall_time=time.time(), summary=item)
+            writer.write(event.SerializeToString())
+        writer.flush()
+    os.replace(new, path)

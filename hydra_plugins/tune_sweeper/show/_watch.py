@@ -59,16 +59,14 @@ class Watch:
 
     def started(self, job: Job) -> None:
         """A job is about to run."""
-        if (parent := self._record.parent(job)) != job.proposal.parent:
+        asked, parent = job.proposal.parent, self._record.parent(job)
+        if asked is not None and parent != asked:
             where = "starts from scratch" if parent is None else f"continues {self._step(parent)}"
-            gone = self._step(job.proposal.parent)
-            self.display.say(
-                [f"{self._step(job.number)}: the checkpoint of {gone} is gone; {where}"]
-            )
+            gone = f"the checkpoint of {self._step(asked)} is gone"
+            self.display.say([f"{self._step(job.number)}: {gone}; {where}"])
         self._hparams.start(job)
 
-    def _step(self, number: int | None) -> str:
-        assert number is not None, "who lost a parent had one"
+    def _step(self, number: int) -> str:
         proposal = self._record.jobs[number].proposal
         return f"trial {proposal.trial} step {proposal.step}"
 

@@ -72,7 +72,11 @@ class HydraJobs:
 def make_runner(
     hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
 ) -> bytes:
-    """A pickled callable that sets Hydra up in another process and gives its HydraJobs."""
+    """A pickled callable that sets Hydra up in another process and gives its HydraJobs.
+
+    Raises:
+        ValueError: the task refers to something that no other process can be given.
+    """
     state = Singleton.get_state()
 
     def make() -> HydraJobs:
@@ -81,7 +85,14 @@ def make_runner(
         remember_sources(hydra_context.config_loader)
         return HydraJobs(hydra_context, task_function, config)
 
-    return bytes(cloudpickle.dumps(make))
+    try:
+        return bytes(cloudpickle.dumps(make))
+    except Exception as error:  # whatever a class may raise that was never meant to be pickled
+        raise ValueError(
+            f"the task cannot be sent to another process ({_words(error)}): make what its script"
+            " has at its top level inside the task or in a module that it imports, or type"
+            " hydra/launcher=basic"
+        ) from error
 
 
 def _redirect_output(config: DictConfig) -> None:

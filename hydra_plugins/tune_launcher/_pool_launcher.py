@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +27,9 @@ class JobPool(Protocol):
 
     @property
     def n_running(self) -> int: ...
+
+    @property
+    def waiting(self) -> set[int]: ...
 
     def submit(self, number: int, message: bytes) -> str: ...
 
@@ -41,16 +45,24 @@ class JobPool(Protocol):
 class PoolLauncher(Launcher):
     """What the launchers with a pool share; which pool, and how large, is theirs to say."""
 
+    has_queue = False  # whether it takes more jobs than it has slots
+
     def __init__(self) -> None:
         self._pool: JobPool | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keeps what Hydra hands over; no process is started before the first job."""
-        self._hydra_context = hydra_context
+        """Packs what Hydra hands over; no process is started before the first job.
+
+        Raises:
+            ValueError: the task cannot be sent to another process.
+        """
+        from ._job import make_runner
+
         self._task_function = task_function
         self._config = config
+        self._runner = make_runner(hydra_context, task_function, config)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -62,7 +74,7 @@ class PoolLauncher(Launcher):
             while waiting and self.n_running < self.n_slots:
                 number, overrides = waiting.pop(0)
                 self._submit(number, overrides, wants_return=True)
-            for ended in self._started().wait():
+            for ended in self._wait():
                 returns[ended.number] = _job_return(
                     ended, job_overrides[ended.number - initial_job_idx]
                 )
@@ -80,6 +92,11 @@ class PoolLauncher(Launcher):
         """How many do now."""
         return self._pool.n_running if self._pool is not None else 0
 
+    @property
+    def waiting(self) -> set[int]:
+        """Jobs that were submitted and have not begun."""
+        return self._pool.waiting if self._pool is not None else set()
+
     def start(self) -> None:
         """Begins to import what the jobs need, while the caller does other things."""
         self._started()
@@ -93,9 +110,12 @@ class PoolLauncher(Launcher):
     ) -> list[tuple[int, str | None]]:
         """Blocks until jobs ended: their numbers, and how their processes were lost if they were.
 
-        Gives back nothing when the time is over or `wake_fd` can be read.
+        Gives back nothing when a job began, the time is over or `wake_fd` can be read.
+
+        Raises:
+            CompactHydraException: the workers cannot be started at all.
         """
-        return [(e.number, e.loss) for e in self._started().wait(timeout_s, wake_fd)]
+        return [(e.number, e.loss) for e in self._wait(timeout_s, wake_fd)]
 
     def terminate(self, job_idx: int) -> None:
         """Asks a job to end, by SIGTERM."""
@@ -122,6 +142,14 @@ class PoolLauncher(Launcher):
         order = Order(number, list(overrides), wants_return)
         return self._started().submit(number, pickle.dumps(order))
 
+    def _wait(self, timeout_s: float | None = None, wake_fd: int | None = None) -> "list[Ended]":
+        from ._workers import PoolBroken
+
+        try:
+            return self._started().wait(timeout_s, wake_fd)
+        except PoolBroken as error:  # no fault of ours: Hydra prints this kind without a traceback
+            raise CompactHydraException(str(error)) from error
+
     def _started(self) -> JobPool:
         if self._pool is None:
             self._pool = self._make_pool()
@@ -131,11 +159,6 @@ class PoolLauncher(Launcher):
 
     def _make_pool(self) -> JobPool:
         raise NotImplementedError
-
-    def _runner(self) -> bytes:
-        from ._job import make_runner
-
-        return make_runner(self._hydra_context, self._task_function, self._config)
 
     def _modules(self, preload: Sequence[str]) -> list[str]:
         from ._job import modules_of

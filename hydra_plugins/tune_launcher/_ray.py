@@ -22,6 +22,8 @@ class RayWorkersLauncher(PoolLauncher):
         ValueError: Ray is not installed, no cluster answers, or no node of it can hold a job.
     """
 
+    has_queue = True  # the cluster may have no room yet
+
     def __init__(
         self,
         *,
@@ -51,11 +53,6 @@ class RayWorkersLauncher(PoolLauncher):
         """How many jobs run at once: what the cluster has room for now, if nobody else uses it."""
         return self._max_jobs_at_once or max(1, self._share.n_slots())
 
-    @property
-    def waiting(self) -> set[int]:
-        """Jobs that have not begun, because the cluster has no room for them yet."""
-        return self._ray_pool.waiting if self._pool is not None else set()
-
     def _make_pool(self) -> "RayPool":
         from ._ray_actor import Setup
         from ._ray_pool import RayPool
@@ -64,13 +61,12 @@ class RayWorkersLauncher(PoolLauncher):
             folder=os.getcwd(),
             path=[os.path.abspath(p) for p in sys.path],
             env={key: os.environ[key] for key in self._config.hydra.job.env_copy},
-            make_runner=self._runner(),
+            make_runner=self._runner,
             modules=self._modules(self._preload),
             threads=self._threads,
             jobs_per_worker=self._jobs_per_worker,
         )
-        self._ray_pool = RayPool(self._share, setup)
-        return self._ray_pool
+        return RayPool(self._share, setup)
 
 
 def _check_ray() -> None:

@@ -62,7 +62,7 @@ class RayPool:
 
     @property
     def waiting(self) -> set[int]:
-        """Jobs that have not begun."""
+        """Jobs that have not begun: the cluster has no room for them yet."""
         return {number for number, _ in self._queue}
 
     def submit(self, number: int, message: bytes) -> str:

@@ -21,11 +21,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import reduction
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import _worker
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(fd: int, *, is_apart: bool) -> NoReturn:
@@ -40,8 +42,9 @@ def main(fd: int, *, is_apart: bool) -> NoReturn:
         runner = _load(driver.recv_bytes())
     except EOFError:
         os._exit(0)
-    except BaseException:
-        _send(driver, {"broken": traceback.format_exc()})
+    except BaseException as error:
+        traceback.print_exc()
+        _send(driver, {"broken": "".join(traceback.format_exception_only(error)).strip()})
         os._exit(1)
     _Server(driver, runner).serve()
 
@@ -70,6 +73,7 @@ class _Server:
         self._driver = driver
         self._runner = runner
         self._pids: set[int] = set()
+        self._helpers = _children()  # what the imports started
         self._wake, self._wake_end = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._wake_end, False)
@@ -80,6 +84,7 @@ class _Server:
         signal.signal(signal.SIGTERM, lambda number, frame: self._end())
         # From now on there is time to end the workers' own children too.
         die_with_parent(signal.SIGTERM)
+        adopt_orphans()
         while True:
             ready = wait([self._driver, self._wake])
             if self._wake in ready:
@@ -93,9 +98,12 @@ class _Server:
             fd = reduction.recv_handle(self._driver)
         except (EOFError, OSError):
             self._end()
+        # What SIGTERM means here is not for a child that has not set its own handler yet.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = _fork()
         if pid == 0:
             self._become_worker(fd, request["env"])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.close(fd)
         self._pids.add(pid)
         _send(self._driver, {"began": pid, "worker": request["worker"]})
@@ -104,6 +112,7 @@ class _Server:
         server = os.getppid()
         os.setsid()  # so that killpg also ends what the job starts
         die_with_parent(signal.SIGKILL)
+        adopt_orphans()  # they stay below their own worker as long as that lives
         if os.getppid() != server:  # it died before the line above
             os._exit(0)
         signal.set_wakeup_fd(-1)
@@ -118,16 +127,26 @@ class _Server:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 4096)
         for pid, status in _dead_children():
-            self._pids.discard(pid)
-            kill_group(pid)  # what the job left behind
-            _send(self._driver, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+            if pid in self._pids:
+                self._pids.remove(pid)
+                kill_group(pid)  # what the job left behind
+                _send(self._driver, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+        self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Ends what a dead worker's jobs left in sessions of their own; its children come next."""
+        for pid in _children() - self._pids - self._helpers:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
     def _end(self) -> NoReturn:
         for pid in self._pids:
             kill_group(pid)
-        for pid in self._pids:  # who waits for us is told of their CPU time too
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        self._helpers = set()
+        with contextlib.suppress(ChildProcessError):
+            while True:  # who waits for us is told of their CPU time too
+                self._kill_orphans()
+                self._pids.discard(os.waitpid(-1, 0)[0])
         os._exit(0)
 
 
@@ -141,6 +160,17 @@ def _dead_children() -> Iterator[tuple[int, int]]:
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             yield found
+
+
+def _children() -> set[int]:
+    """This process's own, adopted ones among them, where there is a /proc that tells."""
+    found, own = set(), str(os.getpid())
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            _, parent, *_ = (folder / "stat").read_text().rpartition(") ")[2].split()
+            if parent == own:
+                found.add(int(folder.name))
+    return found
 
 
 def _send(driver: Connection, message: dict[str, Any]) -> None:
@@ -158,6 +188,12 @@ def die_with_parent(number: signal.Signals) -> None:
     """Linux sends this process `number` when the thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Linux makes this process the parent of all descendants that lose theirs."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def environment(environ: Iterable[tuple[str, str]], *, threads: int) -> dict[str, str]:

@@ -22,6 +22,7 @@ def work(driver: Connection, run: Runner) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to decide about
     # A job is asked to end by SIGTERM. One that does not know this goes on to its end.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     _watch(driver)
     _reseed()
     is_clean, pid = True, os.getpid()

@@ -98,6 +98,11 @@ class Pool:
         """How many do now."""
         return len(self._busy)
 
+    @property
+    def waiting(self) -> set[int]:
+        """Jobs that have not begun: what they need is still imported."""
+        return {number for number, worker in self._busy.items() if worker.pid is None}
+
     def start(self) -> None:
         """Starts the server, whose imports may go on while the caller does other things."""
         if self._server is None:
@@ -124,17 +129,19 @@ class Pool:
         return slot.label
 
     def wait(self, timeout_s: float | None = None, wake_fd: int | None = None) -> list[Ended]:
-        """Blocks until a job ended, the time is over, or `wake_fd` can be read.
+        """Blocks until a job ended or began, the time is over, or `wake_fd` can be read.
 
         Raises:
             PoolBroken: the server could not import what the jobs need.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        waiting = self.waiting
         while self._busy:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             ready = wait(self._sources(wake_fd), left)
             ended = self._take(ready)
-            if ended or not ready or (wake_fd is not None and wake_fd in ready):
+            is_woken = wake_fd is not None and wake_fd in ready
+            if ended or not ready or is_woken or self.waiting != waiting:
                 return ended
         return []
 
@@ -211,7 +218,7 @@ class Pool:
             return self._lose_server()
         if "broken" in news:
             self.close()
-            raise PoolBroken(f"the workers cannot import what the jobs need:\n{news['broken']}")
+            raise PoolBroken(f"the workers cannot import what the jobs need: {news['broken']}")
         if "began" in news:
             return self._began(news["worker"], news["began"])
         return self._ended(news["ended"], news["code"])

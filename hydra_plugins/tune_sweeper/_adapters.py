@@ -50,8 +50,7 @@ def check(launcher: Any, limits: Limits, n_parallel: int | None) -> None:
             "hydra.sweeper.trial_timeout_s and stall_timeout_s need a launcher that can end its"
             f" jobs, which {type(launcher).__name__} cannot: type hydra/launcher=workers"
         )
-    has_queue = hasattr(launcher, "waiting")
-    if n_parallel and _takes_single_jobs(launcher) and not has_queue:
+    if n_parallel and _takes_single_jobs(launcher) and not launcher.has_queue:
         n_slots = launcher.n_slots
         if n_parallel > n_slots:
             raise UsageError(

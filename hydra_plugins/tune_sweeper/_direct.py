@@ -72,8 +72,8 @@ class DirectLauncher(Adapter):
         self._launcher.close()
 
     def _watch_begun(self) -> None:
-        """A cluster may have no room for a job yet; its launcher says so, others have no queue."""
-        begun = self._unwatched - getattr(self._launcher, "waiting", set())
+        """What a job needs may still be imported, or a cluster have no room for it yet."""
+        begun = self._unwatched - self._launcher.waiting
         for number in begun:
             self._watchman.add(self._jobs[number])
         self._unwatched -= begun

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
@@ -14,6 +15,7 @@ from . import _commands, _exit
 from ._adapter import Adapter, Around
 from ._adapters import adapt, make_launcher
 from ._app import has_key, value_of, write_config
+from ._errors import UsageError
 from ._folder import PARENT
 from ._jobs import Jobs
 from ._overrides import as_text
@@ -91,6 +93,7 @@ class Sweep:
 
         Raises:
             TaskRefused: the first trial showed that no trial can work.
+            UsageError: the launcher cannot start any.
         """
         self._watch.display.say(self._opening())
         n_before = len(self._record.ends)
@@ -103,6 +106,10 @@ class Sweep:
             if not refused.has_trained:
                 self._remove()
             raise
+        except CompactHydraException as error:  # no job of this launcher can begin
+            self._launcher.close()
+            self._remove()
+            raise UsageError(str(error)) from error
         finally:
             self._launcher.close()
             self._interrupts.close()

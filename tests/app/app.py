@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -73,6 +74,12 @@ def load_for_ever() -> None:
     next(iter(DataLoader(Stuck(), num_workers=1)))
 
 
+def leave_daemon() -> None:
+    """A process with a session of its own, below one that is gone; its pid beside the task's."""
+    daemon = "sleep 120 & echo $! > daemon_pid"
+    subprocess.run(["setsid", "sh", "-c", daemon], cwd=output_dir(), check=True)
+
+
 def output_dir() -> Path:
     """The job's folder."""
     return Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
@@ -129,6 +136,8 @@ BEHAVIOURS = {
     "hang_in_c": lambda cfg: re.match(r"(a+)+$", "a" * 60 + "b"),
     "hang_stopped": lambda cfg: kill(signal.SIGSTOP),
     "hang_loading": lambda cfg: load_for_ever(),
+    "hang_with_daemon": lambda cfg: leave_daemon() or time.sleep(120),  # type: ignore[func-returns-value]
+    "leave_daemon": lambda cfg: leave_daemon() or score(cfg),  # type: ignore[func-returns-value]
     "environment": lambda cfg: {k: 1.0 for k in os.environ if k.startswith(("SLURM", "x"))} or 0.0,
 }
 

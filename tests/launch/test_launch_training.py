@@ -25,8 +25,9 @@ def train(n: int, overrides: list[list[str]]) -> list[tuple[dict[str, Any], int,
     found = []
     for number in range(n):
         pool.submit(number, pickle.dumps(overrides[number % len(overrides)]))
-        (ended,) = pool.wait(120)
-        found.append(pickle.loads(ended.answer or b""))
+        while not (ended := pool.wait(120)):
+            assert pool.n_running
+        found.append(pickle.loads(ended[0].answer or b""))
     pool.close()
     return found
 

@@ -57,7 +57,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def wait(pool: Pool) -> list[Ended]:
-    """What ends next; on a cluster the pool also returns when a job begins."""
+    """What ends next; a pool also returns when a job begins."""
     while not (ended := pool.wait(SOON_S)):
         assert pool.n_running, "nothing is left to end"
     return ended
@@ -220,7 +220,7 @@ def test_jobs_that_wait_for_imports_can_be_abandoned(
 
 
 def test_sigterm_is_for_the_job_to_hear(pool: Pool) -> None:
-    """One that does not listen goes on to its end."""
+    """One that does not listen goes on to its end, also when it has hardly begun."""
     pool.submit(0, order("sleep", 0.4))
     pool.wait(0.2)
     pool.signal(0, signal.SIGTERM)
@@ -272,7 +272,7 @@ def test_hundred_deaths_leave_nothing_behind(local_pool: Pool) -> None:
 
 
 def test_setup_that_cannot_be_imported_breaks_the_pool() -> None:
-    """With the traceback, instead of workers that die one after the other."""
+    """With the reason, instead of workers that die one after the other."""
     pool = make_pool(make_runner=pickle.dumps(pool_jobs.make_broken))
     pool.submit(0, order("echo"))
 
@@ -291,10 +291,11 @@ from hydra_plugins.tune_launcher._workers import Pool
 pool = Pool([Slot(0, "a"), Slot(1, "b")], make_runner=pickle.dumps(pool_jobs.make), modules=[],
             threads=1, jobs_per_worker=9)
 pool.submit(0, pool_jobs.order("pid"))
-(ended,) = pool.wait()
+while not (ended := pool.wait()):
+    pass
 pool.submit(0, pool_jobs.order(sys.argv[1]))
 pool.submit(1, pool_jobs.order("hang_with_child"))
-print(pickle.loads(ended.answer), flush=True)
+print(pickle.loads(ended[0].answer), flush=True)
 time.sleep(60)
 """
 

@@ -107,6 +107,17 @@ def test_timeout_comes_in_time(run: Run, tmp_path: Path) -> None:
     assert 1.0 <= end - start < 2.5  # the machine may be busy; on an idle one it is 1.02
 
 
+def test_limit_begins_with_the_trial(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the imports that go before the first one, which may take a minute."""
+    (tmp_path / "imported_slowly.py").write_text("import time; time.sleep(2)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run(APP, *GRID, "x=0.1,0.2,0.3", LIMIT, "hydra.launcher.preload=[imported_slowly]")
+
+    assert statuses_of(tmp_path / "here") == ["done"] * 3
+
+
 @pytest.mark.slow
 def test_hang_in_a_loader_leaves_no_process(run: Run, tmp_path: Path) -> None:
     """The loader's worker goes with its trial."""
@@ -116,6 +127,16 @@ def test_hang_in_a_loader_leaves_no_process(run: Run, tmp_path: Path) -> None:
 
     assert statuses_of(tmp_path / "here") == ["timeout", "done"]
     wait_until(lambda: not is_alive(loader), 2.0)
+
+
+@pytest.mark.parametrize("bad", ["hang_with_daemon", "leave_daemon"])
+def test_daemon_ends_with_its_worker(run: Run, tmp_path: Path, bad: str) -> None:
+    """Whether the trial was killed or done, though no signal to its group reaches a daemon."""
+    run(APP, *GRID, "x=0.9,0.1", "bad_above=0.5", f"bad={bad}", LIMIT)
+    daemon = int((tmp_path / "here" / "0" / "daemon_pid").read_text())
+
+    assert statuses_of(tmp_path / "here")[1] == "done"
+    wait_until(lambda: not is_alive(daemon), 2.0)
 
 
 def test_killed_worker_loses_only_its_trial(tmp_path: Path) -> None:

@@ -13,6 +13,11 @@ RANDOM = ("-m", "hydra/sweeper=random", "hydra.sweeper.n_trials=3", "hydra.sweep
 SPACE = "x=interval(0.0,1.0)"
 
 
+def movable_app() -> str:
+    """The app's text, which finds its configs wherever it is written."""
+    return APP.read_text().replace('config_path="conf"', f'config_path="{APP.parent / "conf"}"')
+
+
 def rewrite(journal: Path, kind: str, **fields: object) -> None:
     """Changes the first record of a kind, with a check sum that is right."""
     records = _journal.read(journal).records
@@ -82,7 +87,7 @@ def test_foreign_journal_is_refused_unchanged(run: Run, tmp_path: Path, content:
 def test_mended_task_runs_again(run: Run, tmp_path: Path) -> None:
     """What ended a sweep at its first trial is not held against it for ever."""
     app = tmp_path / "app.py"
-    body = APP.read_text().replace('config_path="conf"', f'config_path="{APP.parent / "conf"}"')
+    body = movable_app()
     app.write_text(body.replace('"number": score', '"number": lambda cfg: None'))
     first = run(app, *RANDOM, SPACE, check=False)
     app.write_text(body)
@@ -92,10 +97,33 @@ def test_mended_task_runs_again(run: Run, tmp_path: Path) -> None:
     assert statuses_of(tmp_path / "outputs" / "random-1") == ["done"] * 3
 
 
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        ("threading.Lock()", "cannot pickle '_thread.lock'"),
+        ("type('Held', (), {'__reduce__': lambda self: (int, ('x',))})()", "literal for int()"),
+    ],
+)
+def test_task_that_no_worker_can_have_is_refused(
+    run: Run, tmp_path: Path, made: str, named: str
+) -> None:
+    """Something at the top of the script that cannot be packed, or packed and not unpacked."""
+    app = tmp_path / "app.py"
+    held = f"HELD = {made}\n\n\ndef score(cfg: DictConfig) -> float:\n    assert HELD\n"
+    app.write_text(movable_app().replace("def score(cfg: DictConfig) -> float:\n", held))
+    done = run(app, *RANDOM, SPACE, "hydra/launcher=workers", check=False)
+
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "hydra_plugins/tune_sweeper" not in done.stderr, "no traceback of ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["app.py"]
+    run(app, *RANDOM, SPACE, BASIC)
+
+
 def test_mistake_on_resume_deletes_nothing(run: Run, tmp_path: Path) -> None:
     """Trainings that were interrupted wait for it to be mended, with their checkpoints."""
     app = tmp_path / "app.py"
-    body = APP.read_text().replace('config_path="conf"', f'config_path="{APP.parent / "conf"}"')
+    body = movable_app()
     typed = (app, *RANDOM, SPACE, BASIC, "hydra.sweep.dir=here")
     app.write_text(body)
     run(*typed)

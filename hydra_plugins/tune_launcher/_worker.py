@@ -10,6 +10,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
+from ._leftovers import undone
+
 KEEP, REPLACE = b"+", b"-"
 """First byte of an answer: whether the process that gives it may run another job."""
 
@@ -31,7 +33,8 @@ def work(driver: Connection, run: Runner) -> NoReturn:
             message = driver.recv_bytes()
         except (EOFError, OSError):
             break
-        is_clean, answer = run(message)
+        with undone():
+            is_clean, answer = run(message)
         if os.getpid() != pid:  # the job forked, and its child came back here too
             os._exit(0)
         flush()

@@ -1,6 +1,7 @@
 """Jobs for a pool, good and bad: what a worker process may live to see."""
 
 import ctypes
+import io
 import os
 import pickle
 import re
@@ -56,6 +57,31 @@ def _leave_connection(argument: Any) -> None:
     time.sleep(60)
 
 
+def _litter(argument: Any) -> None:
+    """Changes what the next job would feel."""
+    os.environ["LEFT"] = "behind"
+    os.environ.pop("WHERE")
+    os.umask(0o777)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(1)
+    sys.path.insert(0, "/left/behind")
+    sys.stdout = io.StringIO()
+
+
+def _state(argument: Any) -> dict[str, Any]:
+    """What a job may have changed."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return {
+        "environ": dict(os.environ),
+        "umask": mask,
+        "hears": signal.getsignal(signal.SIGTERM) != signal.SIG_DFL,
+        "alarm": signal.alarm(0),
+        "path": list(sys.path),
+        "stdout": sys.stdout is sys.__stdout__,
+    }
+
+
 JOBS: dict[str, Callable[[Any], Any]] = {
     "echo": lambda argument: argument,
     "sleep": lambda seconds: time.sleep(seconds or 60),
@@ -73,6 +99,8 @@ JOBS: dict[str, Callable[[Any], Any]] = {
     "hang_deaf": _hang_deaf,
     "hang_with_child": _hang_with_child,
     "leave_child": _child,
+    "litter": _litter,
+    "state": _state,
     "leave_connection": _leave_connection,
     "stop": lambda argument: os.kill(os.getpid(), signal.SIGSTOP),
     "random": lambda argument: __import__("numpy").random.random(),

@@ -22,6 +22,7 @@ FILE = "result.json"
 SIGTERM_CODE = 128 + signal.SIGTERM  # of a process that SIGTERM ended
 VERSION = 1
 CHECKPOINT = "checkpoints/last.ckpt"  # where a task that can be continued leaves it
+_ERROR, _TRACEBACK = 1_000, 50_000  # characters of a failure that are kept
 NUMBER = "value"  # name of the metric of a task that returns a bare number
 
 DONE, FAILED, OOM, INVALID, REFUSED = "done", "failed", "oom", "invalid", "refused"
@@ -155,7 +156,16 @@ def _failure(error: BaseException) -> Result:
     text = _writable("".join(traceback.format_tb(error.__traceback__))) + f"{kind}: {message}"
     status = _status_of(error, message)
     line = message if status == REFUSED else f"{kind}: {message}"
-    return Result(status, error=line.strip().split("\n")[0], traceback=text)
+    line = line.strip().split("\n")[0]
+    return Result(status, error=_shortened(line, _ERROR), traceback=_shortened(text, _TRACEBACK))
+
+
+def _shortened(text: str, n: int) -> str:
+    """Its two ends: somebody's message may be a whole tensor, and every reader would carry it."""
+    left_out = len(text) - n
+    if left_out <= 0:
+        return text
+    return f"{text[: n // 2]} [... {left_out} characters ...] {text[-(n - n // 2) :]}"
 
 
 def _writable(text: str) -> str:

@@ -114,17 +114,26 @@ def read(app: App, texts: Sequence[str]) -> list[Override]:
     """Parsed overrides; of several for one key the last one wins, at the place of the first.
 
     Raises:
-        UsageError: a text that the grammar does not know.
+        UsageError: a text that the grammar does not know, or that no file can hold.
     """
     parser = OverridesParser.create(config_loader=app.loader)
     found: dict[tuple[str, bool], Override] = {}
     for text in texts:
+        _check_encoding(text)
         try:
             (override,) = parser.parse_overrides([text])
         except HydraException as error:
             raise UsageError(f"{text}: {str(error).splitlines()[0]}") from error
         found[name_of(override), override.is_delete()] = override
     return list(found.values())
+
+
+def _check_encoding(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode(errors="backslashreplace").decode()
+        raise UsageError(f"{shown}: these bytes are no text in UTF-8") from error
 
 
 def name_of(override: Override) -> str:

@@ -56,6 +56,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     # The grammar
     (["bayes"], ["expected key=value", "+bayes="]),
     (["lr = 0.1"], ["no blanks round ="]),
+    (["-m", 'model="cnn","\udcff"'], [r'model="cnn","\udcff"', "no text in UTF-8"]),
     (["-m", BAYES, "lr=interval(1e-4,1e-1"], ["a bracket is not closed"]),
     (["-m", BAYES, "lr=uniform(1e-4,1e-1)"], ["no function uniform", "interval"]),
     (["-m", BAYES, "lr=Interval(1e-4,1e-1)"], ["did you mean interval(...)?"]),

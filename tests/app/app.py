@@ -1,6 +1,7 @@
 """A user's own Hydra app, which knows nothing of hydra-tune."""
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import math
@@ -92,6 +93,12 @@ def replace_folder() -> None:
     folder.write_text("mine")
 
 
+def occupy_table() -> None:
+    """A folder where the sweep's table is to be."""
+    with contextlib.suppress(FileExistsError):
+        (output_dir().parent / "trials.csv").mkdir()
+
+
 def kill(number: int) -> None:
     """This process, by a signal."""
     os.kill(os.getpid(), number)
@@ -123,6 +130,7 @@ BEHAVIOURS = {
     "move": lambda cfg: os.chdir("/") or score(cfg),  # type: ignore[func-returns-value]
     "replace_folder": lambda cfg: replace_folder() or 1.0,  # type: ignore[func-returns-value]
     "occupy_result": lambda cfg: (output_dir() / "result.json").mkdir() or 1.0,  # type: ignore[func-returns-value]
+    "occupy_table": lambda cfg: occupy_table() or score(cfg),  # type: ignore[func-returns-value]
     "real_time": lambda cfg: kill(signal.SIGRTMIN + 6),
     "exit": lambda cfg: sys.exit(3),
     "leave": lambda cfg: os._exit(3),

@@ -158,6 +158,20 @@ def test_full_disk_ends_the_sweep_and_loses_nothing(run: Run, tmp_path: Path) ->
     assert [ends[n].attempt for n in range(n_results)] == [1] * n_results
 
 
+def test_sweep_that_cannot_write_any_more_loses_nothing(run: Run, tmp_path: Path) -> None:
+    """Exit 6, and the same command goes on once the place is free."""
+    typed = ("hydra/launcher=workers", "hydra.launcher.cpu_slots=2", "hydra.sweeper.n_trials=9")
+    typed = (*typed, "behave=occupy_table")
+    stopped = run(APP, *SWEEP, *typed, check=False)
+    (tmp_path / "here" / "trials.csv").rmdir()
+    run(APP, *SWEEP, *typed)
+    ends = _record.read(tmp_path / "here").ends
+
+    assert stopped.returncode == 6, stopped.stderr
+    assert "trials.csv" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert [(ends[n].status, ends[n].attempt) for n in range(9)] == [("done", 1)] * 9
+
+
 def test_folder_that_cannot_be_written_is_refused(run: Run, tmp_path: Path) -> None:
     """In one sentence, before anything is launched."""
     (tmp_path / "here").write_text("a file")

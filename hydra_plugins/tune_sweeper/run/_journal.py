@@ -192,6 +192,13 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_unwritable(error: OSError) -> bool:
+    """Whether a write failed for its place: read-only, forbidden, broken, or something in the way."""
+    forbidden = (errno.EROFS, errno.EACCES, errno.EPERM)
+    broken = (errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENOTDIR)
+    return error.errno in forbidden + broken
+
+
 class Lock:
     """The right to write in a sweep's folder; the kernel frees it when its owner dies."""
 

@@ -14,7 +14,6 @@ from ..search._trial import Strategy
 from . import _result
 from ._garbage import without_collection
 from ._interrupts import Interrupts
-from ._journal import is_disk_full
 from ._objective import Objective
 from ._record import COMPLETE, End, Job, Record, is_step
 from ._result import (
@@ -127,9 +126,8 @@ class Loop:
         self._on_restored(self.progress)
         try:
             return self._run()
-        except OSError as error:
-            if is_disk_full(error):
-                self._let_running_end()
+        except OSError:  # no room, or no right to write any more
+            self._let_running_end()
             raise
 
     def _run(self) -> str:
@@ -149,7 +147,7 @@ class Loop:
             self._delete_checkpoints()
 
     def _let_running_end(self) -> None:
-        """The record is full, but what runs writes into folders of its own: read when resumed."""
+        """The record takes no more, but what runs writes into folders of its own: read when resumed."""
         while self._running:
             self._interrupt_jobs()
             self._running -= set(self._launcher.wait())

@@ -202,7 +202,9 @@ def test_long_message_is_cut_in_its_middle(tmp_path: Path) -> None:
     """Somebody's message is the whole batch; the journal and the terminal show its two ends."""
     result = record(raiser(ValueError("first " + 10**7 * "x" + " last")), tmp_path)
 
-    assert str(result.error).startswith("ValueError: first x") and str(result.error).endswith("last")
+    assert str(result.error).startswith("ValueError: first x") and str(result.error).endswith(
+        "last"
+    )
     assert "in task" in str(result.traceback)
     assert (tmp_path / "result.json").stat().st_size < 60_000
 

@@ -193,7 +193,7 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def is_unwritable(error: OSError) -> bool:
-    """Whether a write failed for its place: read-only, forbidden, broken, or something in the way."""
+    """Whether a write failed for its place: read-only, forbidden, broken, occupied."""
     forbidden = (errno.EROFS, errno.EACCES, errno.EPERM)
     broken = (errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENOTDIR)
     return error.errno in forbidden + broken

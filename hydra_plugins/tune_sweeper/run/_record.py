@@ -1,8 +1,8 @@
 """The record of a sweep: what was asked for, what started, how it ended. The rest is derived.
 
-Types of records in `trials.jsonl`: header (what the sweep is), session (a process begins), ask (a
-job is wanted), start, lost (an attempt that the world broke), end, drop (checkpoints deleted),
-change (settings), stop (why it ended).
+Types of records in `trials.jsonl`: header (what the sweep is), session (a process begins, with a
+copy of the header), ask (a job is wanted), start, lost (an attempt that the world broke), end, drop
+(checkpoints deleted), change (settings), stop (why it ended).
 """
 
 import contextlib
@@ -113,7 +113,8 @@ class Record:
         """Takes over what earlier processes wrote, and notes that another one begins."""
         try:
             self._take_all()
-            self._write("session")
+            # A journal that lost its header would be lost as a whole: each session has a copy.
+            self._write("session", header=self.header)
         except BaseException:
             self.close()
             raise

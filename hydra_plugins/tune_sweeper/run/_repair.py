@@ -1,7 +1,8 @@
 """A damaged journal made readable again, at the cost of the records that are lost."""
 
+import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from . import _journal
 from ._journal import JournalDamaged, Lock
 from ._record import FILE
 from ._whole import write_whole
+
+_RECORD = re.compile(rb'\{"seq": .*?"crc": "[0-9a-f]{8}"\}')
+
+Line = tuple[int, dict[str, Any] | None]  # its number, and a record in it
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ def repair(folder: Path) -> Repaired | None:
     Raises:
         JournalLocked: a sweep is writing it.
         JournalTooNew: a later version of this program wrote it.
-        JournalDamaged: its header is lost, so it cannot be told what it is the record of.
+        JournalDamaged: its header and all copies of it are lost, so nobody knows what it is about.
         FileNotFoundError: there is none.
     """
     path = folder / FILE
@@ -48,19 +53,41 @@ def repair(folder: Path) -> Repaired | None:
 
 
 def _mend(path: Path) -> Repaired:
-    lines = [line for line in path.read_bytes().split(b"\n") if line]
-    found = [_journal.decode(line + b"\n") for line in lines]
-    if not found or found[0] is None or found[0].get("type") != "header":
+    found = _lines(path.read_bytes())
+    header = _header(record for _, record in found)
+    if header is None:
         raise JournalDamaged(f"{path}: the header is lost, and with it what the sweep was about")
-    damaged = [number for number, record in enumerate(found, start=1) if record is None]
-    kept, orphaned = _coherent(found)
+    damaged = [line for line, record in found if record is None]
+    kept, orphaned = _coherent([(1, header), *found])
     backup = _free_name(path)
     shutil.copy2(path, backup)
     _rewrite(path, kept)
     return Repaired(len(kept), damaged, orphaned, backup)
 
 
-def _coherent(found: list[dict[str, Any] | None]) -> tuple[list[dict[str, Any]], list[int]]:
+def _lines(data: bytes) -> list[Line]:
+    """What stands in each line; several records where it was the newline that came to harm."""
+    found: list[Line] = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        record = _journal.decode(line)
+        pieces = _RECORD.findall(line) if record is None else ()
+        found += [(number, _journal.decode(piece)) for piece in pieces]
+        if line and not pieces:
+            found.append((number, record))
+    return found
+
+
+def _header(records: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The header, or the copy of it that each session begins with."""
+    for record in filter(None, records):
+        if record["type"] == "header":
+            return record
+        if record["type"] == "session" and "header" in record:
+            return dict(record["header"])
+    return None
+
+
+def _coherent(found: Iterable[Line]) -> tuple[list[dict[str, Any]], list[int]]:
     """Good records without doubles, in their order, and the lines of those without an ask.
 
     A step whose parent, or whose trial's step before it, is lost counts as lost too.
@@ -69,7 +96,7 @@ def _coherent(found: list[dict[str, Any] | None]) -> tuple[list[dict[str, Any]],
     orphaned, seen = [], set()
     asked: set[int] = set()
     steps: set[tuple[int, int]] = set()  # trial and step
-    for line, record in enumerate(found, start=1):
+    for line, record in found:
         if record is None or record["seq"] in seen:
             continue
         seen.add(record["seq"])

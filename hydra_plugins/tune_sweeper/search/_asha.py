@@ -14,7 +14,7 @@ from ._ladder import Ladder, rung_epochs
 from ._proposer import DesignProposer, ModelProposer, Proposer
 from ._space import Space, Values
 from ._surrogate import Row
-from ._trial import Observation, Proposal
+from ._trial import Count, Observation, Proposal
 
 PROPOSERS = ("random", "bayes")
 _N_WAITING = 20  # that wait at a rung and count as if they had gone on
@@ -61,7 +61,6 @@ class Asha:
         self._epochs_at = rung_epochs(first, last, eta)
         _check_brackets(brackets, self._epochs_at, progressive=progressive)
         self._space = space
-        self._limit = n_trials
         self._budget = math.inf if max_epochs_total is None else max_epochs_total
         share = 1.0 / eta if keep is None else keep
         n = len(self._epochs_at)
@@ -78,7 +77,7 @@ class Asha:
         )
         self._busy: dict[int, Proposal] = {}  # by trial
         self._told: list[Observation] = []  # in an order that does not depend on when they came
-        self._n_started = 0
+        self._count = Count(n_trials)
 
     def ask(self, n: int) -> list[Proposal]:
         """Promotions first, then new configurations, as long as the budget lasts."""
@@ -114,9 +113,10 @@ class Asha:
     def _n_most(self) -> int | None:
         """How many configurations there can be in the end; None: no limit."""
         if math.isinf(self._budget):
-            return self._limit
-        n_affordable = self._n_started + int(self._budget - sum(self._spent)) // self._epochs_at[0]
-        return n_affordable if self._limit is None else min(self._limit, n_affordable)
+            return self._count.limit
+        n_affordable = self._count.n + int(self._budget - sum(self._spent)) // self._epochs_at[0]
+        limit = self._count.limit
+        return n_affordable if limit is None else min(limit, n_affordable)
 
     # What comes next
 
@@ -138,11 +138,10 @@ class Asha:
     def _start(self) -> Proposal | None:
         """A new configuration, in the bracket that has had the fewest epochs."""
         level = self._ladders[self._spent.index(min(self._spent))].start
-        empty = Proposal(self._n_started, {}, level, None, self._epochs_at[level])
-        is_over = self._limit is not None and self._n_started >= self._limit
-        if is_over or not self._affords(empty):
+        empty = Proposal(self._count.next, {}, level, None, self._epochs_at[level])
+        if self._count.is_full or not self._affords(empty):
             return None
-        found = self._proposer.next(self._n_started, self._rows, self._pending)
+        found = self._proposer.next(self._count.next, self._rows, self._pending)
         if found is None:
             return None
         values, info = found
@@ -174,13 +173,12 @@ class Asha:
         trial, level = proposal.trial, proposal.step
         if proposal.parent is None:
             self._bracket_of[trial] = level  # bracket b starts at level b
+            self._count.add(trial)
         else:
             self._ladders[self._bracket_of[trial]].go_on(trial, level - 1)
         bracket = self._bracket_of[trial]
         self._spent[bracket] += self._n_epochs(proposal)
         self._busy[trial] = proposal
-        # Not counted: a repaired record may lack some.
-        self._n_started = max(self._n_started, trial + 1)
 
     def _rows(self) -> list[Row]:
         """Every result at every rung; configurations of another space do not count."""

@@ -6,7 +6,7 @@ from typing import Any
 from ._proposer import ModelProposer
 from ._space import Space
 from ._surrogate import Row
-from ._trial import Observation, Proposal
+from ._trial import Count, Observation, Proposal
 
 Ended = tuple[Mapping[str, Any], float | None]  # a configuration of an earlier sweep and its score
 
@@ -43,7 +43,6 @@ class Bayes:
         warm_start: Sequence[Sequence[Ended]] = (),
     ) -> None:
         self._space = space
-        self._limit = n_trials
         self._proposer = ModelProposer(
             space,
             seed=seed,
@@ -55,17 +54,17 @@ class Bayes:
         )
         self._pending: dict[int, Mapping[str, Any]] = {}  # by trial
         self._told: dict[int, Observation] = {}
-        self._n_asked = 0
+        self._count = Count(n_trials)
 
     def ask(self, n: int) -> list[Proposal]:
         """The next configurations, each chosen knowing of those before it."""
         proposals: list[Proposal] = []
-        while len(proposals) < n and (self._limit is None or self._n_asked < self._limit):
-            found = self._proposer.next(self._n_asked, self._rows, self._in_flight)
+        while len(proposals) < n and not self._count.is_full:
+            found = self._proposer.next(self._count.next, self._rows, self._in_flight)
             if found is None:
                 break
             values, info = found
-            proposals.append(Proposal(trial=self._n_asked, values=values, info=info))
+            proposals.append(Proposal(trial=self._count.next, values=values, info=info))
             self._take(proposals[-1])
         return proposals
 
@@ -89,8 +88,7 @@ class Bayes:
     def _take(self, proposal: Proposal) -> None:
         if self._space.contains(proposal.values):
             self._pending[proposal.trial] = proposal.values
-        # Not counted: a repaired record may lack some.
-        self._n_asked = max(self._n_asked, proposal.trial + 1)
+        self._count.add(proposal.trial)
 
     def _in_flight(self) -> list[Mapping[str, Any]]:
         return [self._pending[trial] for trial in sorted(self._pending)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ._space import Space, canonical
-from ._trial import Observation, Proposal
+from ._trial import Count, Observation, Proposal
 
 _ROUNDS = 8  # of the shuffle
 
@@ -34,11 +34,10 @@ class Grid:
         self._space = space
         self._axes = [p.grid(_points_of(p.name, points)) for p in space.parameters]
         self._n = math.prod(len(axis) for axis in self._axes)
-        self._limit = n_trials
         self._order = _Shuffled(self._n, seed) if shuffle else range(self._n)
         self._recorded: set[str] = set()
         self._pending = self._combinations()
-        self._n_asked = 0
+        self._count = Count(n_trials)
 
     def __len__(self) -> int:
         return self._n
@@ -46,19 +45,19 @@ class Grid:
     def ask(self, n: int) -> list[Proposal]:
         """The next combinations."""
         proposals: list[Proposal] = []
-        while len(proposals) < n and (self._limit is None or self._n_asked < self._limit):
+        while len(proposals) < n and not self._count.is_full:
             values = next(self._pending, None)
             if values is None:
                 break
-            proposals.append(Proposal(trial=self._n_asked, values=values))
-            self._n_asked += 1
+            proposals.append(Proposal(trial=self._count.next, values=values))
+            self._count.add(self._count.next)
         return proposals
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Leaves out the combinations that an earlier process proposed, wherever they stand."""
         self._recorded |= {canonical(proposal.values) for proposal in proposals}
-        # Not counted: a repaired record may lack some.
-        self._n_asked = max([self._n_asked, *(proposal.trial + 1 for proposal in proposals)])
+        for proposal in proposals:
+            self._count.add(proposal.trial)
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """A grid looks at no result."""

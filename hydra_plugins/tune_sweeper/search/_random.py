@@ -5,7 +5,7 @@ from typing import Any
 
 from ._design import Design
 from ._space import Space
-from ._trial import Observation, Proposal
+from ._trial import Count, Observation, Proposal
 
 
 class Random:
@@ -30,26 +30,24 @@ class Random:
         sampler: str = "sobol",
     ) -> None:
         self._design = Design(space, seed=seed, initial=initial, sampler=sampler)
-        self._limit = n_trials
-        self._n_asked = 0
+        self._count = Count(n_trials)
 
     def ask(self, n: int) -> list[Proposal]:
         """The next configurations that were not proposed yet."""
         proposals: list[Proposal] = []
-        while len(proposals) < n and (self._limit is None or self._n_asked < self._limit):
+        while len(proposals) < n and not self._count.is_full:
             values = self._design.next()
             if values is None:
                 break
-            proposals.append(Proposal(trial=self._n_asked, values=values))
-            self._n_asked += 1
+            proposals.append(Proposal(trial=self._count.next, values=values))
+            self._count.add(self._count.next)
         return proposals
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Draws the recorded configurations again."""
         for proposal in proposals:
             self._design.accept(proposal.values)
-            # Not counted: a repaired record may lack some.
-            self._n_asked = max(self._n_asked, proposal.trial + 1)
+            self._count.add(proposal.trial)
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """Random search looks at no result."""

@@ -32,6 +32,28 @@ class Observation:
     seconds: float = 0.0
 
 
+@dataclass
+class Count:
+    """How many trials there are of those that there may be, and the next one's number.
+
+    The two differ where a repaired record lacks some.
+    """
+
+    limit: int | None
+    n: int = 0
+    next: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be no more."""
+        return self.limit is not None and self.n >= self.limit
+
+    def add(self, trial: int) -> None:
+        """One more."""
+        self.n += 1
+        self.next = max(self.next, trial + 1)
+
+
 def rank(observation: Observation) -> tuple[float, int]:
     """What results are sorted by: best first, the dead last, ties by trial."""
     score = math.inf if observation.score is None else observation.score

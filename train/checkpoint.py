@@ -6,6 +6,7 @@ no hyperparameters: those come from the config of whoever continues it.
 
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,9 @@ def load_checkpoint(key: str, file: Path) -> Checkpoint:
 
 
 def _load_plain(file: Path) -> object:
+    with zipfile.ZipFile(file) as archive:  # torch writes check sums and does not look at them
+        if (part := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"{part} has another check sum than when it was written")
     with warnings.catch_warnings():
         # torch would like to hear of other pickles; this one is refused in any case.
         warnings.filterwarnings("ignore", message="Detected pickle protocol")

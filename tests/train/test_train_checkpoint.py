@@ -103,6 +103,22 @@ def test_checkpoint_truncated_is_named(
         load_checkpoint("resume_from", file)
 
 
+@pytest.mark.parametrize("bit", [0, 7, 63])
+def test_checkpoint_with_a_flipped_bit_is_refused(
+    checkpoint: dict[str, Any], tmp_path: Path, bit: int
+) -> None:
+    """Also where the bit is one of a weight, which torch would load as another number."""
+    file = tmp_path / "flipped.ckpt"
+    save_checkpoint(checkpoint, file)
+    data = bytearray(file.read_bytes())
+    weights = data.index(checkpoint["state_dict"]["weight"].numpy().tobytes())
+    data[weights + bit // 8] ^= 1 << bit % 8
+    file.write_bytes(data)
+
+    with pytest.raises(CheckpointUnreadable, match="the file is damaged"):
+        load_checkpoint("resume_from", file)
+
+
 @pytest.mark.parametrize("protocol", ["torch", "pickle"])
 def test_checkpoint_malicious_is_refused_and_not_run(tmp_path: Path, protocol: str) -> None:
     """A pickle that calls os.system is refused before it calls anything."""

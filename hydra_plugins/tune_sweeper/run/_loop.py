@@ -147,7 +147,7 @@ class Loop:
             self._delete_checkpoints()
 
     def _let_running_end(self) -> None:
-        """The record takes no more, but what runs writes into folders of its own, read on resume."""
+        """The record takes no more, but what runs writes its own files, read on resume."""
         while self._running:
             self._interrupt_jobs()
             self._running -= set(self._launcher.wait())

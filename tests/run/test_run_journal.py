@@ -477,6 +477,24 @@ def test_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     Lock(tmp_path).release()
 
 
+def test_lock_is_not_held_by_a_child_of_its_owner(tmp_path: Path) -> None:
+    """As a trial in the sweep's own process may leave one behind."""
+    code = """
+lock = Lock(Path(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    os.close(1)
+    time.sleep(60)
+print(child, flush=True)
+os._exit(0)
+"""
+    owner = subprocess.run(script(code, tmp_path), stdout=subprocess.PIPE, text=True)
+    child = int(owner.stdout)
+
+    Lock(tmp_path).release()
+    os.kill(child, signal.SIGKILL)
+
+
 def test_lock_without_a_readable_owner_is_still_a_lock(tmp_path: Path) -> None:
     """Between taking it and writing the name."""
     lock = Lock(tmp_path)

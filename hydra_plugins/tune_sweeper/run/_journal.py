@@ -20,6 +20,7 @@ import os
 import shlex
 import socket
 import time
+import weakref
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -200,7 +201,10 @@ def is_unwritable(error: OSError) -> bool:
 
 
 class Lock:
-    """The right to write in a sweep's folder; the kernel frees it when its owner dies."""
+    """The right to write in a sweep's folder; the kernel frees it when its owner dies.
+
+    A process that its owner forks has no part in it.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Takes the lock.
@@ -219,10 +223,23 @@ class Lock:
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
+        _locks.add(self)
 
     def release(self) -> None:
-        """Gives the lock back."""
+        """Gives the lock back; in a forked process only what that has of it."""
         self._file.close()
+
+
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    for lock in _locks:
+        lock.release()
+
+
+# A trial that forks in the sweep's own process may leave a child that outlives both.
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 @dataclass

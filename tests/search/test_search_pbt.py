@@ -141,6 +141,22 @@ def test_values_stay_legal_along_a_lineage(space: Space, seed: int) -> None:
     assert all(space.contains(p.values) for p in run.jobs)
 
 
+@settings(law, max_examples=25)
+@given(spaces(), ORDERS)
+def test_each_key_is_the_donors_or_said_to_have_moved(space: Space, seed: int) -> None:
+    """Also where a choice that moved switches others on and off."""
+    run = Run(make(space, seed=seed, population_size=4, resample=0.3), by_chance(seed))
+    copies = [p for p in run.jobs if p.info["op"] == "exploit"]
+
+    assert copies
+    for child in copies:
+        donor, moves = run.jobs[child.parent or 0], child.info["moves"]
+        assert donor.trial == child.info["donor"]
+        assert moves.keys() <= child.values.keys()
+        kept = {key: value for key, value in child.values.items() if key not in moves}
+        assert kept == {key: donor.values.get(key) for key in kept}
+
+
 @law
 @given(ORDERS)
 def test_frozen_keys_are_constant_along_a_lineage(seed: int) -> None:
@@ -242,19 +258,6 @@ def test_whole_population_asks_in_one_order(
     assert all(jobs == lists[0] for jobs in lists)
 
 
-@settings(law, max_examples=15)
-@given(ORDERS, st.sampled_from([(8, 8), (8, 2), (16, 4)]), st.sampled_from([1.0, 0.75]))
-def test_tournament_keeps_few_checkpoints(
-    seed: int, sizes: tuple[int, int], min_peers: float
-) -> None:
-    """One and a half times the population and one for each slot at most."""
-    size, n_slots = sizes
-    pbt = make(seed=seed, population_size=size, exploit="tournament", min_peers=min_peers)
-    run = Run(pbt, by_chance(seed), n_slots=n_slots, order=random.Random(seed))
-
-    assert run.n_kept <= 1.5 * size + n_slots
-
-
 def test_wholly_dead_step_starts_over() -> None:
     """Nobody is left to copy: new configurations train from scratch to where the rest would be."""
     run = Run(make(), dead_in(*((member, 3) for member in range(8))))
@@ -282,15 +285,6 @@ def test_population_that_dies_after_a_step_ends() -> None:
 
 
 # Checkpoints
-
-
-@law
-@given(ORDERS)
-def test_checkpoints_on_the_disk_are_few(seed: int) -> None:
-    """Measured over 300 runs: at most 17 for a population of 8."""
-    run = Run(make(seed=seed, min_peers=0.75), by_chance(seed), order=random.Random(seed))
-
-    assert 8 <= run.n_kept <= 18
 
 
 def test_finished_population_needs_no_checkpoints() -> None:
@@ -483,14 +477,49 @@ def test_checkpoints_that_stay(keep: str, n_kept: int) -> None:
     assert len(run.states) == n_kept
 
 
-@law
-@given(ORDERS, st.integers(1, 12), st.sampled_from([4, 8, 16]))
-def test_checkpoints_are_at_most_half_more_than_members(seed: int, n_slots: int, size: int) -> None:
-    """Besides one per slot: of those that run, and of who may still be copied."""
-    pbt = make(seed=seed, population_size=size, min_peers=0.75)
-    run = Run(pbt, by_chance(seed), n_slots=n_slots, order=random.Random(seed))
+class LastFirst(random.Random):
+    """Of the running jobs mostly the youngest ends: the others are stragglers."""
+
+    def randrange(self, n: int) -> int:  # type: ignore[override]
+        return n - 1 if self.random() < 0.9 else super().randrange(n)
+
+
+@settings(law, max_examples=20)
+@given(
+    ORDERS,
+    st.sampled_from([random.Random, LastFirst]),
+    st.integers(1, 12),
+    st.sampled_from([(4, 0.25), (8, 0.25), (8, 0.5), (12, 0.4)]),
+    st.sampled_from(["truncation", "tournament"]),
+    st.sampled_from([1.0, 0.75, 0.3]),
+)
+def test_checkpoints_are_at_most_half_more_than_members(
+    seed: int,
+    order: type[random.Random],
+    n_slots: int,
+    sizes: tuple[int, float],
+    exploit: str,
+    min_peers: float,
+) -> None:
+    """Besides one per slot: of those that run, and of who may still be copied.
+
+    Without a bound on how far others run ahead, one straggler let 43 files be kept for 8 members.
+    """
+    size, quantile = sizes
+    pbt = make(
+        seed=seed,
+        population_size=size,
+        quantile=quantile,
+        exploit=exploit,
+        min_peers=min_peers,
+        epochs=40,
+        step_epochs=2,
+    )
+    run = Run(pbt, by_chance(seed, 0.1), n_slots=n_slots, order=order(seed))
 
     assert run.n_kept <= 1.5 * size + n_slots
+    assert run.n_lost == 0
+    assert len(run.results(19)) == size
 
 
 # Fakes: what looks like population-based training and is none

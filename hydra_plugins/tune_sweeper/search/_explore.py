@@ -54,7 +54,10 @@ class Explore:
         for p in self._space.parameters:
             if p.name in values and not p.is_frozen:
                 moved[p.name], moves[p.name] = self._move(p, values[p.name], rng, resample)
-        return self._complete(moved, rng), moves
+        moved = self._complete(moved, rng)
+        # A choice that moved may have switched keys on, and off.
+        switched_on = {name: "resampled" for name in moved if name not in values}
+        return moved, {k: how for k, how in moves.items() if k in moved} | switched_on
 
     def _complete(self, values: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Keys that a moved choice switched on are drawn, those that it switched off go."""

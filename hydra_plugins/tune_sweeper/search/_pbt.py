@@ -19,6 +19,7 @@ from ._trial import Observation, Proposal, rank
 
 EXPLOITS = ("truncation", "tournament", "none")
 KEEPS = ("winner", "population", "all")
+_MOST_KEPT = 1.5  # checkpoints by members of the population, beside those of running jobs
 _FEWEST_STEPS = 4  # fewer than that leave no time for a schedule to emerge
 
 
@@ -87,6 +88,7 @@ class Pbt:
             population_size, n_candidates=n_candidates, n_steps=self._n_steps, window=score_window
         )
         self._ended: set[int] = set()  # jobs
+        self._orders: dict[tuple[int, int], list[int]] = {}  # of tournaments, by member and step
 
     def __len__(self) -> int:
         """How many jobs there will be, unless members start anew."""
@@ -101,8 +103,18 @@ class Pbt:
         return proposals
 
     def _next(self) -> Proposal | None:
-        found = (self._propose(index) for index in self._population.ready(self._n_peers))
+        ready = self._population.ready(self._n_peers)
+        hindmost = [index for index in ready if self._population.is_hindmost(index)]
+        if len(hindmost) < len(ready) and not self._has_room():
+            ready = hindmost
+        found = (self._propose(index) for index in ready)
         return next((proposal for proposal in found if proposal is not None), None)
+
+    def _has_room(self) -> bool:
+        """Whether anybody may run ahead: for a straggler all that it may copy must be kept."""
+        population = self._population
+        n_kept = len(population.waiting_jobs() | self._possible_donors()) + population.n_busy
+        return self._keep == "all" or n_kept < _MOST_KEPT * population.size + population.most_busy
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Takes note of steps that run now."""
@@ -125,12 +137,15 @@ class Pbt:
     def _possible_donors(self) -> set[int]:
         """Jobs that somebody may copy after a step about which it has yet to decide."""
         undecided, last = self._population.undecided(), self._n_steps - 1
+        steps = range(min(undecided.values(), default=last), last)
         if self._exploit != "tournament":
-            steps = range(min(undecided.values(), default=last), last)
             return {o.job for step in steps for o in self._best(step, self._population.size)}
-        pairs = ((i, step) for i, first in undecided.items() for step in range(first, last))
-        found = (self._opponents(i, step, self._rng(i, step + 1)) for i, step in pairs)
-        return {o.job for opponents in found for o in opponents}
+        found = set()
+        for step in steps:
+            alive, late = self._alive(step), (i for i, first in undecided.items() if first <= step)
+            for index in late:
+                found |= {o.job for o in _opponents(index, alive, self._order(index, step))}
+        return found
 
     def _rng(self, index: int, step: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, index, step])
@@ -139,15 +154,14 @@ class Pbt:
         """Living members that a worse one may copy once `n_results` have reached the step."""
         return self._alive(step)[: self._n_replaced(n_results)]
 
-    def _opponents(self, index: int, step: int, rng: np.random.Generator) -> list[Observation]:
-        """The one whom a member meets in a tournament, if there is one.
+    def _order(self, index: int, step: int) -> list[int]:
+        """Each member's place in the order in which one looks for an opponent after a step."""
+        if (index, step) not in self._orders:
+            self._orders[index, step] = self._shuffled(self._rng(index, step + 1))
+        return self._orders[index, step]
 
-        It is the first in an order of the member's own, so that few checkpoints are kept for those
-        who lag behind.
-        """
-        order = list(rng.permutation(len(self._population.members)))
-        others = [o for o in self._alive(step) if o.proposal.trial != index]
-        return sorted(others, key=lambda o: order.index(o.proposal.trial))[:1]
+    def _shuffled(self, rng: np.random.Generator) -> list[int]:
+        return [int(place) for place in np.argsort(rng.permutation(len(self._population.members)))]
 
     def _alive(self, step: int) -> list[Observation]:
         return [o for o in self._population.results(step) if o.score is not None]
@@ -219,7 +233,7 @@ class Pbt:
         """Whom a member copies after `step`; None when it goes on by itself."""
         results = self._population.results(step)
         if self._exploit == "tournament":
-            donors = self._opponents(own.proposal.trial, step, rng)
+            donors = _opponents(own.proposal.trial, self._alive(step), self._shuffled(rng))
         else:
             donors = [o for o in self._best(step, len(results)) if o.job != own.job]
         if not donors:
@@ -233,6 +247,18 @@ class Pbt:
             return drawn if rank(drawn) < rank(own) else None
         bottom = results[-self._n_replaced(len(results)) :]
         return drawn if own.job in [o.job for o in bottom] else None
+
+
+def _opponents(
+    index: int, alive: Sequence[Observation], places: Sequence[int]
+) -> list[Observation]:
+    """The one whom a member meets in a tournament, if there is one.
+
+    It is the first in an order of the member's own, so that few checkpoints are kept for those who
+    lag behind.
+    """
+    others = [o for o in alive if o.proposal.trial != index]
+    return [min(others, key=lambda o: places[o.proposal.trial])] if others else []
 
 
 def _check_population(

@@ -37,6 +37,7 @@ class Population:
         self._n_steps = n_steps
         self._window = window
         self._raw: dict[int, Observation] = {}  # by job
+        self.most_busy = 0  # at once, so far
 
     def __len__(self) -> int:
         """How many jobs there will be, unless members start anew."""
@@ -47,6 +48,7 @@ class Population:
         member = self.members[proposal.trial]
         member.is_busy = True
         member.n_starts += proposal.parent is None
+        self.most_busy = max(self.most_busy, self.n_busy)
 
     def end(self, observation: Observation) -> None:
         """Takes note of an ended step; who died in the very first one starts anew, once."""
@@ -66,6 +68,15 @@ class Population:
         """What the members reached at a step, best first, the dead last."""
         staying = self._staying().values()
         return sorted((m.results[step] for m in staying if m.next_step > step), key=rank)
+
+    @property
+    def n_busy(self) -> int:
+        """How many members train now."""
+        return sum(m.is_busy for m in self.members)
+
+    def is_hindmost(self, index: int) -> bool:
+        """Whether nobody has come less far."""
+        return all(self.members[index].next_step <= m.next_step for m in self._staying().values())
 
     def undecided(self) -> dict[int, int]:
         """For each member that has yet to decide: the first step after which it will."""

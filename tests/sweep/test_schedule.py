@@ -36,6 +36,24 @@ def lineage(summary: Summary) -> list[Job]:
     return found
 
 
+def test_journal_is_what_the_optimizer_got(run: Run, tmp_path: Path) -> None:
+    """Of every step: values on record, overrides of the job, and the rate that it trained with."""
+    values = ("lr=interval(1e-3,1)", "momentum=interval(0.0,0.95)", "schedule=constant")
+    run(TRAIN, *POPULATION, *NET, *values)
+    folder = tmp_path / "outputs" / "pbt-1"
+    jobs = _record.read(folder).jobs.values()
+
+    assert any(job.proposal.info["op"] == "exploit" for job in jobs)
+    for job in jobs:
+        lines = yaml.safe_load((folder / job.folder / ".hydra" / "overrides.yaml").read_text())
+        typed = dict(line.split("=", 1) for line in lines)
+        config = yaml.safe_load((folder / job.folder / ".hydra" / "config.yaml").read_text())
+        rates = {metrics["train/lr"] for metrics in progress_of(folder / job.folder)}
+        for key, value in job.proposal.values.items():
+            assert float(typed[key]) == config[key] == value
+        assert rates == {job.proposal.values["lr"]}
+
+
 def metrics_by_epoch(folder: Path, jobs: list[Job]) -> dict[int | None, Any]:
     ends = _record.read(folder).ends
     return {job.proposal.until_epoch: dict(ends[job.number].metrics) for job in jobs}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from train import augment
 from train.check import ConfigRefused
 
 Compose = Callable[..., DictConfig]
@@ -86,6 +87,24 @@ def test_resume_two_and_two_epochs_equal_four(train: Train, tmp_path: Path, opti
         assert joined == values, name
 
 
+def test_resume_epoch_by_epoch_equals_four(train: Train, tmp_path: Path) -> None:
+    """As in a population whose steps are single epochs."""
+    base = ("optimizer=adamw", "epochs=4", *RANDOM)
+    whole = train(*base, folder="whole")
+    parts: list[dict[str, Any]] = []
+    for epoch in range(1, 5):
+        before = f"part{epoch - 1}"
+        parent = (f"resume_from={last(tmp_path, before)}",) if parts else ()
+        parts.append(train(*base, f"until_epoch={epoch}", *parent, folder=f"part{epoch}"))
+
+    assert_bit_equal(last(tmp_path, "whole"), last(tmp_path, "part4"))
+    for name, values in whole.items():
+        if isinstance(values, list):
+            assert [value for part in parts for value in part[name]] == values, name
+        else:
+            assert parts[-1][name] == values, name
+
+
 def test_resume_for_batch_normalisation_and_odd_paths(train: Train, tmp_path: Path) -> None:
     """Running statistics continue too, and a path may hold blanks and quotes."""
     base = ("data=shapes", "data.n_images=400", "model=resnet8", "model.width=4", "epochs=2")
@@ -122,6 +141,27 @@ def test_resume_uses_the_new_batch_size(
     train("epochs=2", "batch_size=128", f"resume_from={last(tmp_path)}", folder="tail")
 
     assert (n_before, len(steps)) == (1149 // 64, 1149 // 128)
+
+
+def test_resume_uses_the_new_augmentation_from_the_first_batch(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent that flipped nothing has a child that flips every image."""
+    flips: list[bool] = []
+    original = augment.random_flip
+
+    def watched(images: torch.Tensor, **settings: Any) -> torch.Tensor:
+        flipped = original(images, **settings)
+        flips.append(torch.equal(flipped, images.flip(3)))
+        return flipped
+
+    monkeypatch.setattr(augment, "random_flip", watched)
+    train("epochs=2", "until_epoch=1")
+    n_before = len(flips)
+    train("epochs=2", "flip_probability=1", f"resume_from={last(tmp_path)}", folder="tail")
+
+    assert n_before == 0
+    assert flips == [True] * (1149 // 64)
 
 
 def test_resume_gives_rmsprop_a_momentum_it_had_not(train: Train, tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ def _hang_with_child(argument: Any) -> None:
     time.sleep(60)
 
 
+def _hang_with_daemon(argument: Any) -> None:
+    """Below a process that is gone, in a session of its own."""
+    subprocess.run(["setsid", "sh", "-c", "sleep 60 &"], check=True)
+    time.sleep(60)
+
+
 def _hang_deaf(argument: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -98,6 +104,7 @@ JOBS: dict[str, Callable[[Any], Any]] = {
     "hang_in_c": lambda argument: re.match(r"(a+)+$", "a" * 60 + "b"),
     "hang_deaf": _hang_deaf,
     "hang_with_child": _hang_with_child,
+    "hang_with_daemon": _hang_with_daemon,
     "leave_child": _child,
     "litter": _litter,
     "state": _state,

@@ -354,8 +354,8 @@ def test_known_schedule_is_followed(settings: dict[str, Any], median: float, p90
     """Within 1.4 of the best schedule; the best constant lr reaches 3.07, no exploitation 4.0.
 
     Measured over 100 seeds: median 1.28, 1.26, 1.29, p90 1.50, 1.53, 1.53; the standard error of
-    the median is about 0.02. The seeds are fixed; of 20,000 other draws of 100 seeds none would fail
-    (resampled from 1,500).
+    the median is about 0.02. The seeds are fixed; of 20,000 other draws of 100 seeds none would
+    fail (resampled from 1,500).
     """
     found = [schedule(seed, **settings) for seed in range(100)]
 
@@ -404,8 +404,8 @@ def test_toy_of_the_paper_is_solved(n_steps: int, low: float, high: float) -> No
 def test_divergence_is_left_behind() -> None:
     """Above lr 0.3 the training dies: under 4 % of the jobs do, and nobody at the end.
 
-    Measured over 200 seeds: 2.8 %, and nobody. The seeds are fixed; of 20,000 other draws of 20 seeds
-    none would fail (resampled from 400).
+    Measured over 200 seeds: 2.8 %, and nobody. The seeds are fixed; of 20,000 other draws of 20
+    seeds none would fail (resampled from 400).
     """
 
     def train(v: float, proposal: Proposal) -> tuple[float, float | None]:

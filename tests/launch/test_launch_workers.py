@@ -101,13 +101,14 @@ def test_unclean_job_costs_its_process(pool: Pool) -> None:
     wait_until(lambda: not is_alive(bad))
 
 
-def test_job_does_not_feel_what_another_changed(pool: Pool) -> None:
+def test_job_does_not_feel_what_another_changed() -> None:
     """The same process with the environment, path, signals and streams that it began with."""
-    pid, before = result(pool, "pid"), result(pool, "state")
-    result(pool, "litter")
+    with closing(make_pool(slots=SLOTS[:1])) as pool:
+        pid, before = result(pool, "pid"), result(pool, "state")
+        result(pool, "litter")
 
-    assert result(pool, "state") == before
-    assert result(pool, "pid") == pid
+        assert result(pool, "state") == before
+        assert result(pool, "pid") == pid
 
 
 def test_worker_is_renewed_after_a_number_of_jobs() -> None:

@@ -15,11 +15,12 @@ import cloudpickle
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ._leftovers import flush
 from ._sources import remember_sources
-from ._worker import flush
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def make_runner(
     """A pickled callable that sets Hydra up in another process and gives its HydraJobs.
 
     Raises:
-        ValueError: the task refers to something that no other process can be given.
+        CompactHydraException: the task refers to something that no other process can be given.
     """
     state = Singleton.get_state()
 
@@ -88,9 +89,10 @@ def make_runner(
     try:
         return bytes(cloudpickle.dumps(make))
     except Exception as error:  # whatever a class may raise that was never meant to be pickled
-        raise ValueError(
-            f"the task cannot be sent to another process ({_words(error)}): make what its script"
-            " has at its top level inside the task or in a module that it imports, or type"
+        why = " ".join(_words(error).split())
+        raise CompactHydraException(
+            f"the task cannot be sent to another process ({why}): make what its script has at its"
+            " top level inside the task or in a module that it imports, or type"
             " hydra/launcher=basic"
         ) from error
 

@@ -57,7 +57,7 @@ class WorkersLauncher(PoolLauncher):
 
         return Pool(
             self._slots,
-            make_runner=self._runner,
+            make_runner=self._runner(),
             modules=self._modules(self._preload),
             threads=self._threads or max(1, n_cores() // self.n_slots),
             jobs_per_worker=self._jobs_per_worker,

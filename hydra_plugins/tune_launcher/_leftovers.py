@@ -1,38 +1,76 @@
 """What a job changes in its process, taken back before the next one feels it.
 
-Only what is plain to see: an app whose jobs leave more behind asks for a fresh process for each,
-`jobs_per_worker: 1`.
+Only what is plain to see, and only where that is safe: else the process is not used again. An app
+whose jobs leave more behind asks for a fresh process for each, `jobs_per_worker: 1`.
 """
 
+import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 _Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # how it is read, how it is set
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM)
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGALRM,
+    signal.SIGCHLD,
+)
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
-@contextmanager
-def undone() -> Iterator[None]:
-    """Takes back what happens to the process's settings inside."""
-    before = [(read, write, read()) for read, write in _settings()]
-    yield
-    for timer in _TIMERS:
-        signal.setitimer(timer, 0)
-    for read, write, value in before:
-        if read() != value:
-            write(value)
+class Leftovers:
+    """The settings of this process as they are now, and the way back to them."""
+
+    def __init__(self) -> None:
+        self._before = [(read, write, read()) for read, write in _settings()]
+        self._imports = _imports()
+        self._n_modules = len(sys.modules)
+
+    def take_back(self) -> bool:
+        """Sets everything as it was; whether the process is as good as before."""
+        flush()  # what was printed through streams of the job's own
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        # Modules that the job imported may count on paths and variables that they added.
+        is_clean = _imports() == self._imports or len(sys.modules) == self._n_modules
+        try:
+            for read, write, value in self._before:
+                if read() != value:
+                    write(value)
+        except Exception:
+            return False
+        return flush() and is_clean
+
+
+def flush() -> bool:
+    """Writes out what was printed; whether the streams were there to be written to."""
+    is_whole = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # a program may be started without an output
+                stream.flush()
+        except (ValueError, OSError):  # closed or taken apart
+            is_whole = False
+    return is_whole
+
+
+def _imports() -> tuple[list[str], dict[str, str]]:
+    """What decides where modules are found, and much of what they do."""
+    return list(sys.path), dict(os.environ)
 
 
 def _settings() -> Iterator[_Setting]:
     yield lambda: dict(os.environ), _set_environment
+    yield partial(signal.pthread_sigmask, signal.SIG_BLOCK, ()), _set_mask
+    yield gc.isenabled, lambda is_on: (gc.enable if is_on else gc.disable)()
     yield _umask, os.umask
-    yield sys.path.copy, _set_path
+    yield lambda: list(sys.path), _set_path
     yield _attribute(sys, "stdout")
     yield _attribute(sys, "stderr")
     for number in _SIGNALS:
@@ -53,10 +91,18 @@ def _of_torch(torch: Any) -> Iterator[_Setting]:
     yield torch.is_grad_enabled, torch.set_grad_enabled
     yield torch.get_num_threads, torch.set_num_threads
     yield torch.get_default_dtype, torch.set_default_dtype
-    yield torch.get_default_device, torch.set_default_device
-    yield torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode
+    yield partial(_determinism, torch), partial(_set_determinism, torch)
     yield _attribute(torch.backends.cudnn, "benchmark")
     yield _attribute(torch.backends.cudnn, "deterministic")
+
+
+def _determinism(torch: Any) -> tuple[bool, bool]:
+    is_on = torch.are_deterministic_algorithms_enabled()
+    return is_on, torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _set_determinism(torch: Any, mode: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
 
 
 def _attribute(owner: Any, name: str) -> _Setting:
@@ -64,8 +110,13 @@ def _attribute(owner: Any, name: str) -> _Setting:
 
 
 def _set_environment(environ: dict[str, str]) -> None:
-    os.environ.clear()
+    for name in os.environ.keys() - environ.keys():
+        del os.environ[name]
     os.environ.update(environ)
+
+
+def _set_mask(mask: set[signal.Signals]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _set_path(path: list[str]) -> None:
@@ -73,6 +124,6 @@ def _set_path(path: list[str]) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)  # there is no other way to read it
+    mask = os.umask(0)
     os.umask(mask)
     return mask

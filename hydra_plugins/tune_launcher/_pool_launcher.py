@@ -53,16 +53,16 @@ class PoolLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Packs what Hydra hands over; no process is started before the first job.
+        """Keeps what Hydra hands over; no process is started before the first job.
 
         Raises:
-            ValueError: the task cannot be sent to another process.
+            CompactHydraException: the task cannot be sent to another process.
         """
-        from ._job import make_runner
-
+        self._hydra_context = hydra_context
         self._task_function = task_function
         self._config = config
-        self._runner = make_runner(hydra_context, task_function, config)
+        # Tried out alone: a sweeper may yet change the config, and resolve what it interpolates.
+        self._runner()
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -159,6 +159,11 @@ class PoolLauncher(Launcher):
 
     def _make_pool(self) -> JobPool:
         raise NotImplementedError
+
+    def _runner(self) -> bytes:
+        from ._job import make_runner
+
+        return make_runner(self._hydra_context, self._task_function, self._config)
 
     def _modules(self, preload: Sequence[str]) -> list[str]:
         from ._job import modules_of

@@ -61,7 +61,7 @@ class RayWorkersLauncher(PoolLauncher):
             folder=os.getcwd(),
             path=[os.path.abspath(p) for p in sys.path],
             env={key: os.environ[key] for key in self._config.hydra.job.env_copy},
-            make_runner=self._runner,
+            make_runner=self._runner(),
             modules=self._modules(self._preload),
             threads=self._threads,
             jobs_per_worker=self._jobs_per_worker,

@@ -126,12 +126,13 @@ class _Server:
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 4096)
-        for pid, status in _dead_children():
-            if pid in self._pids:
-                self._pids.remove(pid)
-                kill_group(pid)  # what the job left behind
-                _send(self._driver, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+        ended = [(pid, status) for pid, status in _dead_children() if pid in self._pids]
+        for pid, _ in ended:
+            self._pids.remove(pid)
+            kill_group(pid)  # what the job left behind
         self._kill_orphans()
+        for pid, status in ended:
+            _send(self._driver, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
     def _kill_orphans(self) -> None:
         """Ends what a dead worker's jobs left in sessions of their own; its children come next."""
@@ -146,7 +147,8 @@ class _Server:
         with contextlib.suppress(ChildProcessError):
             while True:  # who waits for us is told of their CPU time too
                 self._kill_orphans()
-                self._pids.discard(os.waitpid(-1, 0)[0])
+                gone = [os.waitpid(-1, 0), *_dead_children()]
+                self._pids -= {pid for pid, _ in gone}
         os._exit(0)
 
 

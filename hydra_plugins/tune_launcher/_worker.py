@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from ._leftovers import undone
+from ._leftovers import Leftovers
 
 KEEP, REPLACE = b"+", b"-"
 """First byte of an answer: whether the process that gives it may run another job."""
@@ -33,11 +33,11 @@ def work(driver: Connection, run: Runner) -> NoReturn:
             message = driver.recv_bytes()
         except (EOFError, OSError):
             break
-        with undone():
-            is_clean, answer = run(message)
+        leftovers = Leftovers()
+        is_clean, answer = run(message)
         if os.getpid() != pid:  # the job forked, and its child came back here too
             os._exit(0)
-        flush()
+        is_clean = leftovers.take_back() and is_clean
         driver.send_bytes((KEEP if is_clean else REPLACE) + answer)
         gc.collect()  # a warm process would keep every training's cycles: 3 MB each
     os._exit(0)
@@ -63,10 +63,3 @@ def _reseed() -> None:
         numpy.random.seed(fresh)
     if torch is not None:
         torch.manual_seed(fresh)
-
-
-def flush() -> None:
-    """Writes out what was printed; a program that was started without an output has no stream."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()

@@ -5,17 +5,17 @@ ThreadedLauncher  runs jobs in other processes but only knows launch(batch): a t
 BatchLauncher     anything else: whole batches, in this process perhaps
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from hydra.core.plugins import Plugins
-from hydra.errors import InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from ._adapter import Adapter, Around
 from ._batch import BatchLauncher
-from ._direct import DirectLauncher
+from ._direct import DirectLauncher, JobLauncher
 from ._errors import UsageError
 from ._threaded import SlurmLauncher, ThreadedLauncher
 from .run._limits import Limits
@@ -34,12 +34,13 @@ def make_launcher(context: HydraContext, task: TaskFunction, config: DictConfig)
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
         )
-    except (InstantiationException, ValueError) as error:  # Hydra 1.4 lets the cause through
-        cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
+    except (CompactHydraException, ValueError) as error:  # Hydra 1.4 lets a ValueError through
+        is_wrapped = isinstance(error, InstantiationException)
+        cause = error.__cause__ if is_wrapped and error.__cause__ is not None else error
         raise UsageError(str(cause).split("\n")[0]) from error
 
 
-def check(launcher: Any, limits: Limits, n_parallel: int | None) -> None:
+def check(launcher: Launcher, limits: Limits, n_parallel: int | None) -> None:
     """Limits are promises, so a launcher that cannot keep them is refused.
 
     Raises:
@@ -60,7 +61,7 @@ def check(launcher: Any, limits: Limits, n_parallel: int | None) -> None:
             )
 
 
-def _takes_single_jobs(launcher: Launcher) -> bool:
+def _takes_single_jobs(launcher: Any) -> TypeGuard[JobLauncher]:
     return hasattr(launcher, "submit")
 
 

@@ -1,7 +1,7 @@
 """Launchers that take jobs one by one and can end them: those of this project."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 from ._adapter import Adapter, Around
 from .run._limits import Watchman
@@ -11,10 +11,40 @@ from .run._result import DIED, INTERRUPTED
 _ASK_AGAIN_S = 1.0  # a training that was not listening yet is asked to end again
 
 
+class JobLauncher(Protocol):
+    """What such a launcher has; `tune_launcher/_pool_launcher.py` documents it."""
+
+    has_queue: bool
+
+    @property
+    def n_slots(self) -> int: ...
+
+    @property
+    def waiting(self) -> set[int]: ...
+
+    def start(self) -> None: ...
+
+    def submit(self, job_overrides: Sequence[str], job_idx: int) -> str: ...
+
+    def wait(
+        self, timeout_s: float | None = None, wake_fd: int | None = None
+    ) -> list[tuple[int, str | None]]: ...
+
+    def terminate(self, job_idx: int) -> None: ...
+
+    def kill(self, job_idx: int) -> None: ...
+
+    def abandon(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class DirectLauncher(Adapter):
     """A launcher that takes jobs one by one, and can end them."""
 
-    def __init__(self, launcher: Any, around: Around) -> None:
+    _launcher: JobLauncher
+
+    def __init__(self, launcher: JobLauncher, around: Around) -> None:
         super().__init__(launcher, around)
         self._jobs: dict[int, Job] = {}
         self._unwatched: set[int] = set()  # no limit counts before a job has begun
@@ -24,7 +54,7 @@ class DirectLauncher(Adapter):
     @property
     def n_slots(self) -> int:
         """How many jobs run at once."""
-        return int(self._launcher.n_slots)
+        return self._launcher.n_slots
 
     def start(self) -> None:
         """The imports begin, in another process."""

@@ -2,7 +2,7 @@
 
 0 done                          4 the folder is in use
 2 wrong input                   5 the journal is damaged
-3 too many failures, no best    6 the disk is full, or the folder cannot be written any more
+3 too many failures, no best    6 the disk is full or cannot be written any more
 128 + n: ended by signal n (130: Ctrl-C, 143: SIGTERM)
 """
 
@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ._errors import UsageError
-from .run._journal import JournalDamaged, JournalLocked, JournalTooNew, is_disk_full, is_unwritable
+from .run._journal import (
+    JournalDamaged,
+    JournalLocked,
+    JournalTooNew,
+    JournalUnwritable,
+    is_disk_full,
+)
 from .run._loop import TaskRefused
 
 DONE, USAGE, FAILED, IN_USE, DAMAGED, UNWRITABLE = 0, 2, 3, 4, 5, 6
@@ -23,6 +29,7 @@ _CODES: dict[type[Exception], int] = {
     JournalTooNew: USAGE,
     JournalLocked: IN_USE,
     JournalDamaged: DAMAGED,
+    JournalUnwritable: UNWRITABLE,
 }
 
 
@@ -43,12 +50,11 @@ def codes() -> Iterator[Exit]:
         outcome.code = _CODES[type(error)]
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     except OSError as error:
-        if not (is_disk_full(error) or is_unwritable(error)):
+        if not is_disk_full(error):
             raise
         outcome.code = UNWRITABLE
-        what = "the disk is full" if is_disk_full(error) else "a file cannot be written"
         print(
-            f"error: {what} ({error}); what ran was let to end, its results lie in its folders:"
-            " make room for it and type the same",
+            f"error: the disk is full ({error}); what ran was let to end, its results lie in its"
+            " folders: free some room and type the same",
             file=sys.stderr,
         )

@@ -58,12 +58,12 @@ def _open_named(plan: Plan, folder: Path) -> Record:
 def _create(plan: Plan, folder: Path) -> Record:
     seed = plan.conf.seed
     drawn = random.SystemRandom().randrange(2**31) if seed is None else seed
-    with _told(folder):
+    with told(folder):
         return Record.create(folder, plan.header(drawn))
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def told(folder: Path) -> Iterator[None]:
     """A folder that cannot be used, in one sentence; a full disk has its own."""
     try:
         yield
@@ -77,7 +77,7 @@ def _told(folder: Path) -> Iterator[None]:
 
 
 def _continue(plan: Plan, folder: Path) -> Record:
-    with _told(folder):
+    with told(folder):
         record = Record.resume(folder)
     old, new = record.header["fingerprint"], plan.fingerprint()
     changes = _record.differences(old, new)

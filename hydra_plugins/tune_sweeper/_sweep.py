@@ -16,7 +16,7 @@ from ._adapter import Adapter, Around
 from ._adapters import adapt, make_launcher
 from ._app import has_key, value_of, write_config
 from ._errors import UsageError
-from ._folder import PARENT
+from ._folder import PARENT, told
 from ._jobs import Jobs
 from ._overrides import as_text
 from ._plan import Plan
@@ -49,7 +49,8 @@ class Sweep:
         self._folder = record.folder.resolve()
         self._configs: dict[tuple[str, ...], DictConfig] = {}
         config = _with_folder(config, record.folder)
-        OmegaConf.save(config, record.folder / "multirun.yaml")
+        with told(record.folder):
+            OmegaConf.save(config, record.folder / "multirun.yaml")
         self._interrupts = Interrupts(grace_s=plan.conf.grace_s)
         self._jobs = Jobs(plan, record, hydra_overrides=_quiet(config))
         self._launcher = self._adapted(context, task, config)
@@ -108,7 +109,8 @@ class Sweep:
             raise
         except CompactHydraException as error:  # no job of this launcher can begin
             self._launcher.close()
-            self._remove()
+            if not self._has_trained():
+                self._remove()
             raise UsageError(str(error)) from error
         finally:
             self._launcher.close()
@@ -230,6 +232,11 @@ class Sweep:
         can_resume = has_key(self._plan.search.base, conf.keys.resume_from)
         in_process = self._launcher.in_batches
         return rules_of(conf, n_slots=n_slots, can_resume=can_resume, in_process=in_process)
+
+    def _has_trained(self) -> bool:
+        """Whether any job began: Hydra then wrote its config into its folder."""
+        folders = (self._folder / job.folder for job in self._record.jobs.values())
+        return any((folder / ".hydra").exists() for folder in folders)
 
     def _remove(self) -> None:
         """A sweep whose first configuration was refused leaves nothing behind.

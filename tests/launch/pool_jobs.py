@@ -49,6 +49,7 @@ def _hang_with_child(argument: Any) -> None:
 def _hang_with_daemon(argument: Any) -> None:
     """Below a process that is gone, in a session of its own."""
     subprocess.run(["setsid", "sh", "-c", "sleep 60 &"], check=True)
+    open("daemon", "w").close()
     time.sleep(60)
 
 
@@ -72,6 +73,11 @@ def _litter(argument: Any) -> None:
     signal.alarm(1)
     sys.path.insert(0, "/left/behind")
     sys.stdout = io.StringIO()
+
+
+def _wrap_output(argument: Any) -> None:
+    """As scripts do for their encoding; the process's own stream goes with the wrapper."""
+    sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
 
 
 def _state(argument: Any) -> dict[str, Any]:
@@ -107,6 +113,7 @@ JOBS: dict[str, Callable[[Any], Any]] = {
     "hang_with_daemon": _hang_with_daemon,
     "leave_child": _child,
     "litter": _litter,
+    "wrap_output": _wrap_output,
     "state": _state,
     "leave_connection": _leave_connection,
     "stop": lambda argument: os.kill(os.getpid(), signal.SIGSTOP),

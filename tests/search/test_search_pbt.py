@@ -525,6 +525,29 @@ def test_checkpoints_are_at_most_half_more_than_members(
     assert len(run.results(19)) == size
 
 
+@settings(law, max_examples=40)
+@given(
+    st.one_of(st.just(65), ORDERS),
+    st.sampled_from([0.2, 0.4]),
+    st.sampled_from([2, 3, 8]),
+    st.sampled_from([0.75, 0.3]),
+)
+def test_who_lives_comes_to_the_end(seed: int, failing: float, size: int, min_peers: float) -> None:
+    """Also when somebody died for good far behind, whom nobody must wait for."""
+    pbt = make(
+        seed=seed,
+        population_size=size,
+        min_peers=min_peers,
+        epochs=20,
+        step_epochs=1,
+        in_batches=False,
+    )
+    run = Run(pbt, by_chance(seed, failing), n_slots=2, order=random.Random(seed))
+    last = {o.proposal.trial: o for _, o in sorted(run.ends.items())}
+
+    assert {o.proposal.step for o in last.values() if o.score is not None} <= {19}
+
+
 # Fakes: what looks like population-based training and is none
 
 

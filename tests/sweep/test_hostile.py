@@ -101,6 +101,7 @@ def test_mended_task_runs_again(run: Run, tmp_path: Path) -> None:
     ("made", "named"),
     [
         ("threading.Lock()", "cannot pickle '_thread.lock'"),
+        ("ctypes.pointer(ctypes.c_int(1))", "the task cannot be sent to another process"),
         ("type('Held', (), {'__reduce__': lambda self: (int, ('x',))})()", "literal for int()"),
     ],
 )
@@ -115,7 +116,7 @@ def test_task_that_no_worker_can_have_is_refused(
 
     assert done.returncode == 2
     assert named in done.stderr
-    assert "hydra_plugins/tune_sweeper" not in done.stderr, "no traceback of ours"
+    assert done.stderr.splitlines()[-1].startswith("error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["app.py"]
     run(app, *RANDOM, SPACE, BASIC)
 

@@ -8,6 +8,7 @@ as {"float": "nan"}. What a record means is not known here.
     JournalError            the journal cannot be used (RuntimeError)
     |- JournalDamaged       good records follow a bad one, or one is missing or doubled
     |- JournalTooNew        written by a later version of this program
+    |- JournalUnwritable    its place became read-only, broken or occupied
     '- JournalLocked        another process is writing it
 """
 
@@ -17,6 +18,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import shlex
 import socket
 import time
@@ -46,6 +48,10 @@ class JournalDamaged(JournalError):
 
 class JournalTooNew(JournalError):
     """The journal has a later format."""
+
+
+class JournalUnwritable(JournalError):
+    """What belongs to the sweep cannot be written any more."""
 
 
 class JournalLocked(JournalError):
@@ -101,6 +107,7 @@ _STRICT = json.JSONEncoder(allow_nan=False)
 _PLAIN, _TAGGED = json.JSONDecoder(), json.JSONDecoder(object_hook=untagged)
 _TAG = '{"float": "'  # without it no object of a line is a float
 _CRC = b', "crc": '
+_RECORD = re.compile(rb'\{"seq": .*?"crc": "[0-9a-f]{8}"\}')
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,8 @@ def _records(path: Path, data: bytes) -> tuple[list[Record], int]:
     for number, (line, end) in enumerate(_lines(data), start=1):
         record = decode(line)
         if record is None:
-            if _has_record(data[end:]):
+            # A crash tears one record: a line that holds a whole one was two before.
+            if _has_record(data[end:]) or any(map(decode, pieces(line))):
                 raise _damaged(path, number, "is damaged")
             break
         if record["seq"] != len(records):
@@ -153,14 +161,20 @@ def _lines(data: bytes) -> Iterator[tuple[bytes, int]]:
         start = end
 
 
+def pieces(line: bytes) -> list[bytes]:
+    """What may be whole records in a damaged line: it was several, and lost a newline."""
+    return _RECORD.findall(line)
+
+
 def _has_record(data: bytes) -> bool:
     return any(decode(line) is not None for line, _ in _lines(data))
 
 
 def _damaged(path: Path, line: int, what: str) -> JournalDamaged:
+    command = f"hydra-tune repair {shlex.quote(str(path.parent))}"
     return JournalDamaged(
-        f"{path}, line {line}: the record {what}, and good records follow it. Nothing was changed."
-        f" Put back a copy of the file, or type: hydra-tune repair {shlex.quote(str(path.parent))}"
+        f"{path}, line {line}: the record {what}, and good records are behind it. Nothing was"
+        f" changed. Put back a copy of the file, or type: {command}"
     )
 
 

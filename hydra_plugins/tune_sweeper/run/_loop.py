@@ -14,6 +14,7 @@ from ..search._trial import Strategy
 from . import _result
 from ._garbage import without_collection
 from ._interrupts import Interrupts
+from ._journal import JournalUnwritable, is_disk_full, is_unwritable
 from ._objective import Objective
 from ._record import COMPLETE, End, Job, Record, is_step
 from ._result import (
@@ -42,6 +43,13 @@ def _not_mutable(keys: Sequence[str], error: str | None) -> str:
     return (
         f"{', '.join(keys)}: changed in mid-training, and the task refused to go on ({error});"
         f" keep what cannot change constant along a training with {frozen}, in a new sweep"
+    )
+
+
+def _unwritable(error: OSError) -> str:
+    return (
+        f"the sweep cannot write any more ({error}); what ran was let to end, its results lie in"
+        " its folders: mend that and type the same"
     )
 
 
@@ -122,12 +130,16 @@ class Loop:
         Raises:
             TaskRefused: the first trial refused its configuration or returned no such metric.
         """
-        self._restore()
-        self._on_restored(self.progress)
         try:
+            self._restore()
+            self._on_restored(self.progress)
             return self._run()
-        except OSError:  # no room, or no right to write any more
-            self._let_running_end()
+        except OSError as error:
+            if is_disk_full(error):
+                self._let_running_end()
+            elif is_unwritable(error):
+                self._let_running_end()
+                raise JournalUnwritable(_unwritable(error)) from error
             raise
 
     def _run(self) -> str:
@@ -247,10 +259,10 @@ class Loop:
         source, parent = self._source(job, attempt)
         job = self._record.start(job, attempt, parent)
         self._started.add(job.number)
-        self._running.add(job.number)
         if source is not None:
             self._sources[job.number] = source
         self._launcher.submit(job, source)
+        self._running.add(job.number)
         self._news.append(lambda: self._on_start(job))
 
     def _clear(self, job: Job) -> None:

@@ -1,6 +1,5 @@
 """A damaged journal made readable again, at the cost of the records that are lost."""
 
-import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from . import _journal
 from ._journal import JournalDamaged, Lock
 from ._record import FILE
 from ._whole import write_whole
-
-_RECORD = re.compile(rb'\{"seq": .*?"crc": "[0-9a-f]{8}"\}')
 
 Line = tuple[int, dict[str, Any] | None]  # its number, and a record in it
 
@@ -53,7 +50,7 @@ def repair(folder: Path) -> Repaired | None:
 
 
 def _mend(path: Path) -> Repaired:
-    found = _lines(path.read_bytes())
+    found = _numbered(path.read_bytes())
     header = _header(record for _, record in found)
     if header is None:
         raise JournalDamaged(f"{path}: the header is lost, and with it what the sweep was about")
@@ -65,12 +62,12 @@ def _mend(path: Path) -> Repaired:
     return Repaired(len(kept), damaged, orphaned, backup)
 
 
-def _lines(data: bytes) -> list[Line]:
+def _numbered(data: bytes) -> list[Line]:
     """What stands in each line; several records where it was the newline that came to harm."""
     found: list[Line] = []
     for number, line in enumerate(data.split(b"\n"), start=1):
         record = _journal.decode(line)
-        pieces = _RECORD.findall(line) if record is None else ()
+        pieces = _journal.pieces(line) if record is None else []
         found += [(number, _journal.decode(piece)) for piece in pieces]
         if line and not pieces:
             found.append((number, record))
@@ -90,8 +87,11 @@ def _header(records: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
 def _coherent(found: Iterable[Line]) -> tuple[list[dict[str, Any]], list[int]]:
     """Good records without doubles, in their order, and the lines of those without an ask.
 
-    A step whose parent, or whose trial's step before it, is lost counts as lost too.
+    A step whose parent, or whose trial's step before it, is lost counts as lost too, and so does a
+    configuration of whose repeats one is.
     """
+    found = list(found)
+    lame = _lame(record for _, record in found)
     kept: list[dict[str, Any]] = []
     orphaned, seen = [], set()
     asked: set[int] = set()
@@ -100,7 +100,8 @@ def _coherent(found: Iterable[Line]) -> tuple[list[dict[str, Any]], list[int]]:
         if record is None or record["seq"] in seen:
             continue
         seen.add(record["seq"])
-        if record["type"] == "ask" and _has_ancestors(record, asked, steps):
+        is_ask = record["type"] == "ask" and record["trial"] not in lame
+        if is_ask and _has_ancestors(record, asked, steps):
             asked.add(record["job"])
             steps.add((record["trial"], record["step"]))
         elif "job" in record and record["job"] not in asked:
@@ -110,6 +111,21 @@ def _coherent(found: Iterable[Line]) -> tuple[list[dict[str, Any]], list[int]]:
             record = {**record, "jobs": [job for job in record["jobs"] if job in asked]}
         kept.append(record)
     return kept, orphaned
+
+
+def _lame(records: Iterable[dict[str, Any] | None]) -> set[int]:
+    """Trials that lack a repeat; the last one may have been cut off, and is completed on resume."""
+    repeats: dict[int, set[int]] = {}
+    for record in filter(None, records):
+        if record["type"] == "ask" and record["step"] == 0:
+            repeats.setdefault(record["trial"], set()).add(record["repeat"])
+    n = max((max(found) + 1 for found in repeats.values()), default=1)
+    last = max(repeats, default=0)
+    return {
+        trial
+        for trial, found in repeats.items()
+        if found != set(range(len(found) if trial == last else n))
+    }
 
 
 def _has_ancestors(

@@ -114,7 +114,8 @@ class Asha:
         """How many configurations there can be in the end; None: no limit."""
         if math.isinf(self._budget):
             return self._count.limit
-        n_affordable = self._count.n + int(self._budget - sum(self._spent)) // self._epochs_at[0]
+        n_more = int(self._budget - sum(self._spent)) // self._epochs_at[0]
+        n_affordable = self._count.n_trials + n_more
         limit = self._count.limit
         return n_affordable if limit is None else min(limit, n_affordable)
 
@@ -138,10 +139,10 @@ class Asha:
     def _start(self) -> Proposal | None:
         """A new configuration, in the bracket that has had the fewest epochs."""
         level = self._ladders[self._spent.index(min(self._spent))].start
-        empty = Proposal(self._count.next, {}, level, None, self._epochs_at[level])
+        empty = Proposal(self._count.next_trial, {}, level, None, self._epochs_at[level])
         if self._count.is_full or not self._affords(empty):
             return None
-        found = self._proposer.next(self._count.next, self._rows, self._pending)
+        found = self._proposer.next(self._count.next_trial, self._rows, self._pending)
         if found is None:
             return None
         values, info = found

@@ -60,11 +60,11 @@ class Bayes:
         """The next configurations, each chosen knowing of those before it."""
         proposals: list[Proposal] = []
         while len(proposals) < n and not self._count.is_full:
-            found = self._proposer.next(self._count.next, self._rows, self._in_flight)
+            found = self._proposer.next(self._count.next_trial, self._rows, self._in_flight)
             if found is None:
                 break
             values, info = found
-            proposals.append(Proposal(trial=self._count.next, values=values, info=info))
+            proposals.append(Proposal(trial=self._count.next_trial, values=values, info=info))
             self._take(proposals[-1])
         return proposals
 

@@ -49,8 +49,8 @@ class Grid:
             values = next(self._pending, None)
             if values is None:
                 break
-            proposals.append(Proposal(trial=self._count.next, values=values))
-            self._count.add(self._count.next)
+            proposals.append(Proposal(trial=self._count.next_trial, values=values))
+            self._count.add(self._count.next_trial)
         return proposals
 
     def accept(self, proposals: Sequence[Proposal]) -> None:

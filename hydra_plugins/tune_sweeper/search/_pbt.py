@@ -19,7 +19,7 @@ from ._trial import Observation, Proposal, rank
 
 EXPLOITS = ("truncation", "tournament", "none")
 KEEPS = ("winner", "population", "all")
-_MOST_KEPT = 1.5  # checkpoints by members of the population, beside those of running jobs
+_MOST_KEPT = 1.5  # checkpoints for each member, besides one for each job that ran at once
 _FEWEST_STEPS = 4  # fewer than that leave no time for a schedule to emerge
 
 
@@ -103,18 +103,20 @@ class Pbt:
         return proposals
 
     def _next(self) -> Proposal | None:
-        ready = self._population.ready(self._n_peers)
-        hindmost = [index for index in ready if self._population.is_hindmost(index)]
-        if len(hindmost) < len(ready) and not self._has_room():
-            ready = hindmost
-        found = (self._propose(index) for index in ready)
-        return next((proposal for proposal in found if proposal is not None), None)
+        for index in self._population.ready(self._n_peers):
+            proposal = self._propose(index)
+            if proposal is not None:
+                may_go = self._population.is_hindmost(index) or self._has_room()
+                return proposal if may_go else None
+        return None
 
     def _has_room(self) -> bool:
         """Whether anybody may run ahead: for a straggler all that it may copy must be kept."""
+        if self._keep == "all":
+            return True
         population = self._population
         n_kept = len(population.waiting_jobs() | self._possible_donors()) + population.n_busy
-        return self._keep == "all" or n_kept < _MOST_KEPT * population.size + population.most_busy
+        return n_kept + 1 <= _MOST_KEPT * population.size + population.most_busy
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
         """Takes note of steps that run now."""

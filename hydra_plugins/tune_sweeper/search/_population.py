@@ -75,8 +75,9 @@ class Population:
         return sum(m.is_busy for m in self.members)
 
     def is_hindmost(self, index: int) -> bool:
-        """Whether nobody has come less far."""
-        return all(self.members[index].next_step <= m.next_step for m in self._staying().values())
+        """Whether nobody trains an earlier step than its next one."""
+        step = self.members[index].next_step
+        return all(step <= m.next_step for m in self.members if m.is_busy)
 
     def undecided(self) -> dict[int, int]:
         """For each member that has yet to decide: the first step after which it will."""

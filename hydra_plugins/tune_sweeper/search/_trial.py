@@ -40,18 +40,18 @@ class Count:
     """
 
     limit: int | None
-    n: int = 0
-    next: int = 0
+    n_trials: int = 0
+    next_trial: int = 0
 
     @property
     def is_full(self) -> bool:
         """Whether there may be no more."""
-        return self.limit is not None and self.n >= self.limit
+        return self.limit is not None and self.n_trials >= self.limit
 
     def add(self, trial: int) -> None:
-        """One more."""
-        self.n += 1
-        self.next = max(self.next, trial + 1)
+        """The trial is one of them now."""
+        self.n_trials += 1
+        self.next_trial = max(self.next_trial, trial + 1)
 
 
 def rank(observation: Observation) -> tuple[float, int]:

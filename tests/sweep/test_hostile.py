@@ -97,6 +97,14 @@ def test_mended_task_runs_again(run: Run, tmp_path: Path) -> None:
     assert statuses_of(tmp_path / "outputs" / "random-1") == ["done"] * 3
 
 
+def test_folder_named_by_the_time_holds_all_jobs(run: Run, tmp_path: Path) -> None:
+    """Of Hydra's own sweeper too: the name is made once, not in every worker."""
+    run(APP, "-m", "hydra/launcher=workers", "hydra.sweep.dir=m/${now:%S-%f}", "x=0.1,0.2,0.3")
+    (folder,) = (tmp_path / "m").iterdir()
+
+    assert {path.name for path in folder.iterdir()} == {"0", "1", "2", "multirun.yaml"}
+
+
 @pytest.mark.parametrize(
     ("made", "named"),
     [

@@ -123,7 +123,7 @@ def _repair(parsed: argparse.Namespace) -> None:
 def _summary(folder: Path) -> Summary:
     try:
         return _record.read(folder)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{folder} holds no sweep: there is no {FILE}") from error
 
 

@@ -70,6 +70,8 @@ def test_config_is_that_of_the_trial(run: Run, tmp_path: Path) -> None:
     [
         (["status", "nowhere"], 2, "nowhere holds no sweep"),
         (["repair", "nowhere"], 2, "nowhere holds no sweep"),
+        (["status", str(APP)], 2, "app.py holds no sweep"),
+        (["repair", str(APP)], 2, "app.py holds no sweep"),
         (["rerun", "here", "77"], 2, "no trial '77'"),
         (["config", "here", "7.7"], 2, "no trial '7.7'"),
         (["restart", "here"], 2, "invalid choice"),

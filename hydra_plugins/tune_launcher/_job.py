@@ -59,7 +59,8 @@ class HydraJobs:
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{order.number}"
             config.hydra.job.num = order.number
-        HydraConfig.instance().set_config(config)
+        # For the names of folders; run_job sets it properly, which takes a copy of Hydra's node.
+        HydraConfig.instance().cfg = config  # type: ignore[assignment]
         _redirect_output(config)
         return run_job(
             hydra_context=self.hydra_context,

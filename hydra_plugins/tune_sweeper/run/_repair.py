@@ -1,7 +1,7 @@
 """A damaged journal made readable again, at the cost of the records that are lost."""
 
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,12 @@ def _header(records: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
     return None
 
 
-def _coherent(found: Iterable[Line]) -> tuple[list[dict[str, Any]], list[int]]:
+def _coherent(found: Sequence[Line]) -> tuple[list[dict[str, Any]], list[int]]:
     """Good records without doubles, in their order, and the lines of those without an ask.
 
     A step whose parent, or whose trial's step before it, is lost counts as lost too, and so does a
     configuration of whose repeats one is.
     """
-    found = list(found)
     lame = _lame(record for _, record in found)
     kept: list[dict[str, Any]] = []
     orphaned, seen = [], set()

@@ -1,15 +1,20 @@
 """What the workers remember of the app's config files: nothing of the configs becomes different."""
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, Node, OmegaConf
 
+from hydra_plugins.tune_launcher import _sources
 from hydra_plugins.tune_launcher._sources import remember_sources
 
 
@@ -44,17 +49,45 @@ JOBS = [
     ["x=2", "model=big"],
     ["+items=[1,2]"],
     ["model=big", "model.width=7", "hydra.job.num=3"],
+    ["model=small", "model=big"],
+    ["+model@other=big"],
+    ["model@other=big"],  # refused
+    ["~model"],
+    ["model=none"],  # refused
+    ["hydra/job_logging=none"],
+    ["x=3", "~x"],
+    ["y=1"],  # refused
+    ["model={width: 9}"],
+    ["+when=${now:%Y}", "+hydra.job.env_set.A=1"],
     [],
 ]
 
 
+def composed(loader: ConfigLoaderImpl, overrides: list[str]) -> object:
+    """All that a job can see of its config, or the words of its refusal."""
+    try:
+        config = compose(loader, *overrides)
+    except HydraException as refusal:
+        return str(refusal)
+    return OmegaConf.to_yaml(config), list(_nodes(config))
+
+
+def _nodes(node: Node) -> Iterator[object]:
+    """Types and flags, also of what is not shown."""
+    known = dict(vars(node._metadata))
+    yield type(node), {name: known[name] for name in known if name != "resolver_cache"}
+    if isinstance(node, DictConfig):
+        for key in node:
+            yield from _nodes(node._get_node(key))
+
+
 def test_jobs_are_composed_as_without(loader: ConfigLoaderImpl) -> None:
     """One job after the other, whatever the ones before it changed in their configs."""
-    expected = [compose(loader, *job) for job in JOBS]
+    expected = [composed(loader, job) for job in JOBS]
     remember_sources(loader)
 
-    assert [compose(loader, *job) for job in JOBS] == expected
-    assert [compose(loader, *job) for job in JOBS] == expected
+    assert [composed(loader, job) for job in JOBS] == expected
+    assert [composed(loader, job) for job in JOBS] == expected
 
 
 def test_file_is_read_once(loader: ConfigLoaderImpl, folder: Path) -> None:
@@ -75,6 +108,44 @@ def test_search_path_of_a_job_is_its_own(loader: ConfigLoaderImpl, folder: Path)
     assert compose(loader, "model=big").model.width == 64
     with pytest.raises(Exception, match="Could not find 'model/huge'"):
         compose(loader, "model=huge")
+
+
+def test_app_that_names_sources_is_remembered_too(loader: ConfigLoaderImpl, folder: Path) -> None:
+    """Hydra looks at a search path for each job anew."""
+    main = folder / "conf/config.yaml"
+    main.write_text(f"hydra: {{searchpath: [{folder}/more]}}\n{main.read_text()}")
+    expected = compose(loader, "model=huge")
+    remember_sources(loader)
+    compose(loader, "model=huge")
+    (folder / "more/model/huge.yaml").write_text("width: [")
+
+    assert compose(loader, "model=huge") == expected
+
+
+def test_value_that_cannot_be_remembered(
+    loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra's store may hold what no pickle can: such a config is merged for every job."""
+    store = ConfigStore.instance()
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
+    odd = OmegaConf.create({"width": 1, "act": lambda x: x}, flags={"allow_objects": True})
+    store.store("odd", odd, group="model")
+    remember_sources(loader)
+
+    for width in (2, 3):
+        job = compose(loader, "model=odd", f"model.width={width}")
+        assert (job.model.width, job.model.act(5)) == (width, 5)
+
+
+def test_memory_is_bounded(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search may choose among more groups than a process can remember."""
+    monkeypatch.setattr(_sources, "_MOST", 3)
+    remember_sources(loader)
+    names = [[f"+model@m{i}=big"] for i in range(8)]
+
+    assert [compose(loader, *name)[f"m{i}"].width for i, name in enumerate(names)] == [64] * 8
+    memory = loader.repository.memory
+    assert (len(memory.lists), len(memory.merged)) == (2, 2)
 
 
 def test_loader_of_another_kind_is_left_as_it_is() -> None:

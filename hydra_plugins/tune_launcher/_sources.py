@@ -100,8 +100,9 @@ def _compose(loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: Any)
         return remembered
     merged = ConfigLoaderImpl._compose_config_from_defaults_list(loader, defaults, repo)
     _make_room(memory.merged)
-    with suppress(Exception):  # a value of a class that cannot be pickled
-        memory.merged[key] = pickle.dumps(merged)
+    with suppress(Exception):  # a value of a class that cannot be pickled, or not be read back
+        pickle.loads(copied := pickle.dumps(merged))
+        memory.merged[key] = copied
     return merged
 
 

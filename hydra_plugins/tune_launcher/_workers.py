@@ -151,8 +151,12 @@ class Pool:
             _signal(self._busy[number], signum)
 
     def abandon(self) -> None:
-        """Ends the jobs that wait for the server's imports, which may take minutes."""
-        if self._server is not None and any(w.pid is None for w in self._busy.values()):
+        """Ends the jobs that wait for the server's imports, which may take minutes.
+
+        A server that has workers is through with them, and has to end what these leave behind.
+        """
+        is_importing = all(worker.pid is None for worker in self._everyone())
+        if self._server is not None and self.waiting and is_importing:
             self._server.kill()
 
     def close(self) -> None:

@@ -45,8 +45,8 @@ def begin(pool: Any, name: str, argument: Any = None) -> int:
     pool.submit(1, order(name, argument))
     while pool.waiting:
         pool.wait(SOON_S)
-    wait_until(lambda: processes("ray::SlotActor.run"))
-    (actor,) = processes("ray::SlotActor.run")
+    wait_until(busy_actors)
+    (actor,) = busy_actors()
     return actor
 
 
@@ -68,9 +68,33 @@ def is_alive(pid: int) -> bool:
     return bool(command_of(pid))  # a zombie has none
 
 
-def processes(text: str) -> list[int]:
+def busy_actors() -> list[int]:
+    """Those of this process's cluster: another one of the suite may have its own."""
+    return [
+        pid
+        for pid in processes("ray::SlotActor.run")
+        if os.environ["RAY_ADDRESS"] in command_of(parent_of(pid))
+    ]
+
+
+def processes(text: str, environ: str = "") -> list[int]:
+    """Those whose command and first environment have these in them."""
     pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    return [pid for pid in pids if text in command_of(pid)]
+    return [pid for pid in pids if text in command_of(pid) and environ in environ_of(pid)]
+
+
+def environ_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 # Jobs and their actors
@@ -79,7 +103,7 @@ def processes(text: str) -> list[int]:
 @pytest.fixture
 def own_pool(make_ray_pool: Callable[..., Any]) -> Iterator[Any]:
     """A pool whose actors may be killed."""
-    pool = make_ray_pool()
+    pool = make_ray_pool(env={"POOL_OF": str(os.getpid())})
     yield pool
     pool.close()
 
@@ -97,12 +121,12 @@ def test_killed_actor_costs_its_job(own_pool: Any) -> None:
 def test_children_of_a_job_end_with_its_actor(own_pool: Any) -> None:
     """Ray itself would leave them."""
     actor = begin(own_pool, "hang_with_child")
-    mark = "import time; time.sleep(60)"
-    wait_until(lambda: processes(mark))
+    mark = ("import time; time.sleep(60)", f"POOL_OF={os.getpid()}")
+    wait_until(lambda: processes(*mark))
     os.kill(actor, signal.SIGKILL)
     wait(own_pool)
 
-    wait_until(lambda: not processes(mark), 5.0)
+    wait_until(lambda: not processes(*mark), 5.0)
 
 
 def test_job_sees_its_slot_and_nothing_of_slurm(
@@ -282,7 +306,7 @@ def test_killed_driver_leaves_no_process(ray_cluster: None, tmp_path: Path) -> N
     """kill -9 of the sweep: its jobs, their workers and its actors end."""
     with sweep(tmp_path, "x=0.1,0.2", "behave=hang_deaf") as process:
         jobs = [int(file.read_text()) for file in tmp_path.glob("here/*/pid")]
-        actors = processes("ray::SlotActor.run")
+        actors = busy_actors()
         process.kill()
         process.wait()
 

@@ -235,6 +235,19 @@ def test_jobs_that_wait_for_imports_can_be_abandoned(
     assert time.monotonic() - began < 10
 
 
+def test_abandoning_costs_no_job_that_runs() -> None:
+    """Nor one that is forked at this moment: the server must live to end what they leave."""
+    with closing(make_pool()) as pool:
+        assert result(pool, "echo", 0) == 0
+        pool.submit(1, order("sleep", 0.3))
+        pool.submit(2, order("echo", 2))
+        assert pool.waiting == {2}
+        pool.abandon()
+        ended = {e.number: e.loss for e in (*wait(pool), *wait(pool))}
+
+    assert ended == {1: None, 2: None}
+
+
 def test_sigterm_is_for_the_job_to_hear(pool: Pool) -> None:
     """One that does not listen goes on to its end, also when it has hardly begun."""
     pool.submit(0, order("sleep", 0.4))

@@ -57,6 +57,7 @@ STRATEGIES: dict[str, Make] = {
     "pbt": lambda seed, epochs, budget: Pbt(
         SPACE, seed=seed, epochs=epochs, population_size=budget // epochs, in_batches=True
     ),
+    "pbt candidates": lambda seed, epochs, budget: pbt_of_candidates(seed, epochs, budget),
     "asha": lambda seed, epochs, budget: Asha(
         SPACE, seed=seed, epochs=epochs, n_trials=None, max_epochs_total=budget
     ),
@@ -65,6 +66,20 @@ STRATEGIES: dict[str, Make] = {
     ),
 }
 PEERS = ("ray pbt", "ray asha")
+
+
+def pbt_of_candidates(seed: int, epochs: int, budget: int) -> Strategy:
+    """One member less, whose epochs train as many further candidates for one step."""
+    size, step = budget // epochs - 1, epochs // 10
+    n_candidates = size + (budget - size * epochs) // step
+    return Pbt(
+        SPACE,
+        seed=seed,
+        epochs=epochs,
+        population_size=size,
+        init_candidates=n_candidates,
+        in_batches=True,
+    )
 
 
 class Trainings:

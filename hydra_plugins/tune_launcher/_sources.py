@@ -2,14 +2,14 @@
 
 Hydra composes every job from its files: it reads them, follows their defaults lists, merges what it
 finds, and then applies the values that the job overrides. Only the last differs between most jobs
-of a sweep; the rest is four fifths of composing. A job is composed by Hydra all the same, from
-what is remembered here. So a file that is edited while a sweep runs changes no later job of the
-same worker, and a resolver in a defaults list is asked once in a worker.
+of a sweep, and it is the smallest part. A job is composed by Hydra all the same, from copies of
+what is remembered here.
+
+So what changes while a worker lives reaches no later job of it: a file that is edited, a config
+that a job stores, an answer of a resolver that Hydra asks while it merges, a warning of Hydra's.
 """
 
 import copy
-import pickle
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,95 +17,104 @@ from typing import Any
 import hydra._internal.config_loader_impl as implementation
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_repository import (
+    CachingConfigRepository,
+    ConfigRepository,
+    IConfigRepository,
+)
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
-_MOST = 200  # choices of groups that are remembered; one takes some 100 kB
+_N_CHOICES = 50  # choices of groups that are remembered; a config is some 200 kB
 
 
 def remember_sources(loader: ConfigLoader) -> None:
-    """Makes Hydra's loader remember what it reads; one of another kind is left as it is."""
-    if isinstance(loader, ConfigLoaderImpl) and type(loader.repository) is ConfigRepository:
-        loader.repository = _Remembered(loader.repository)
-        # What is neither ours nor of such a loader goes through both of these as without.
+    """Makes Hydra's loader remember what it reads and merges; one of another kind stays as it is.
+
+    A function of Hydra's is replaced in its module; for all other loaders it does what it did.
+    """
+    if type(loader) is ConfigLoaderImpl and type(loader.repository) is ConfigRepository:
+        loader.repository = _Repository(loader.repository)
         implementation.create_defaults_list = _create_defaults_list  # type: ignore[attr-defined]
-        loader._compose_config_from_defaults_list = partial(_compose, loader)  # type: ignore[method-assign]
+        loader._compose_config_from_defaults_list = partial(_merge, loader)  # type: ignore[method-assign]
 
 
 @dataclass
 class _Memory:
     """What was read from the sources of one search path, and made of it."""
 
-    read: dict[str, Any] = field(default_factory=dict)
-    lists: dict[tuple[object, ...], DefaultsList] = field(default_factory=dict)
-    merged: dict[tuple[object, ...], bytes] = field(default_factory=dict)
+    configs: dict[str, ConfigResult | None] = field(default_factory=dict)  # by path
+    lists: dict[tuple[object, ...], DefaultsList] = field(default_factory=dict)  # by choice
+    merged: dict[tuple[object, ...], DictConfig] = field(default_factory=dict)  # by their configs
 
 
-class _Remembered(ConfigRepository):
+class _Repository(ConfigRepository):
     """A repository of configs that reads each of them once."""
 
     def __init__(self, repository: ConfigRepository) -> None:
         self.sources = repository.sources
         self.memory = _Memory()
-        self._memories: dict[tuple[object, ...], _Memory] = {}
+        self._memories: dict[tuple[object, ...], _Memory] = {}  # by search path
 
-    def load_config(self, config_path: str) -> Any:
-        """A copy of the config, which Hydra may change."""
-        if config_path not in self.memory.read:
-            self.memory.read[config_path] = super().load_config(config_path)
-        return copy.deepcopy(self.memory.read[config_path])
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """A copy of the config, which Hydra may change; None where there is none."""
+        configs = self.memory.configs
+        if config_path not in configs:
+            configs[config_path] = super().load_config(config_path)
+        return copy.deepcopy(configs[config_path])
 
-    def initialize_sources(self, config_search_path: Any) -> None:
-        """Other sources, for an app or a job that names its own hydra.searchpath."""
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Takes other sources, for an app or a job that names its own hydra.searchpath."""
         super().initialize_sources(config_search_path)
         places = tuple((place.provider, place.path) for place in config_search_path.get_path())
         self.memory = self._memories.setdefault(places, _Memory())
 
-    def __deepcopy__(self, memo: object) -> "_Remembered":
+    def __deepcopy__(self, memo: object) -> "_Repository":
         """Hydra copies the repository for a job lest that one's search path changes ours."""
         return copy.copy(self)
 
 
 def _create_defaults_list(
-    repo: Any,
+    repo: IConfigRepository,
     config_name: str | None,
     overrides_list: list[Override],
     prepend_hydra: bool,
     skip_missing: bool,
 ) -> DefaultsList:
-    """Hydra's function of this name, which does not ask what values a job overrides."""
-    how = (config_name, overrides_list, prepend_hydra, skip_missing)
-    if not isinstance(repository := getattr(repo, "delegate", None), _Remembered):
-        return defaults_list.create_defaults_list(repo, *how)
+    """Which configs a job consists of; Hydra's function of this name, which no value can change."""
+    request = (config_name, overrides_list, prepend_hydra, skip_missing)
+    if not isinstance(repository := getattr(repo, "delegate", None), _Repository):
+        return defaults_list.create_defaults_list(repo, *request)
     lists = repository.memory.lists
     values = Overrides(repo, overrides_list).config_overrides
     groups = [override.input_line for override in overrides_list if override not in values]
-    key = (config_name, *groups, prepend_hydra, skip_missing)
-    if key not in lists:
+    choice = (config_name, *groups, prepend_hydra, skip_missing)
+    if choice not in lists:
         _make_room(lists)
-        lists[key] = defaults_list.create_defaults_list(repo, *how)
-    return replace(lists[key], config_overrides=values)
+        lists[choice] = defaults_list.create_defaults_list(repo, *request)
+    return replace(lists[choice], config_overrides=values)
 
 
-def _compose(loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: Any) -> DictConfig:
-    """Hydra's method of this name: the configs of a defaults list, merged."""
-    memory: _Memory = repo.delegate.memory
+def _merge(
+    loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository
+) -> DictConfig:
+    """What stands for Hydra's method: these configs as one, which the caller may change."""
+    assert isinstance(repo, CachingConfigRepository), "Hydra makes one for each job"
+    assert isinstance(repo.delegate, _Repository), "the loader's own"
+    merged = repo.delegate.memory.merged
     key = tuple((found.config_path, found.package, found.primary) for found in defaults)
-    if key in memory.merged:
-        remembered: DictConfig = pickle.loads(memory.merged[key])  # a fifth of a deepcopy
-        return remembered
-    merged = ConfigLoaderImpl._compose_config_from_defaults_list(loader, defaults, repo)
-    _make_room(memory.merged)
-    with suppress(Exception):  # a value of a class that cannot be pickled, or not be read back
-        pickle.loads(copied := pickle.dumps(merged))
-        memory.merged[key] = copied
-    return merged
+    if key not in merged:
+        _make_room(merged)
+        merged[key] = ConfigLoaderImpl._compose_config_from_defaults_list(loader, defaults, repo)
+    return copy.deepcopy(merged[key])  # not by pickle: objects in configs stay the same ones
 
 
-def _make_room(remembered: dict[Any, Any]) -> None:
-    if len(remembered) >= _MOST:
+def _make_room(remembered: dict[tuple[object, ...], Any]) -> None:
+    """Forgets all when it is full."""
+    if len(remembered) >= _N_CHOICES:
         remembered.clear()

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +13,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 from hydra_plugins.tune_launcher import _sources
 from hydra_plugins.tune_launcher._sources import remember_sources
+
+ANYTHING = {"allow_objects": True}
 
 
 @pytest.fixture
@@ -76,9 +79,9 @@ def _nodes(node: Node) -> Iterator[object]:
     """Types and flags, also of what is not shown."""
     known = dict(vars(node._metadata))
     yield type(node), {name: known[name] for name in known if name != "resolver_cache"}
-    if isinstance(node, DictConfig):
-        for key in node:
-            yield from _nodes(node._get_node(key))
+    keys = {DictConfig: list, ListConfig: lambda items: range(len(items))}.get(type(node))
+    for key in keys(node) if keys else ():
+        yield from _nodes(node._get_node(key))
 
 
 def test_jobs_are_composed_as_without(loader: ConfigLoaderImpl) -> None:
@@ -122,24 +125,46 @@ def test_app_that_names_sources_is_remembered_too(loader: ConfigLoaderImpl, fold
     assert compose(loader, "model=huge") == expected
 
 
-def test_value_that_cannot_be_remembered(
-    loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Hydra's store may hold what no pickle can: such a config is merged for every job."""
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> ConfigStore:
+    """Hydra's store of configs, for one test."""
     store = ConfigStore.instance()
     monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
-    odd = OmegaConf.create({"width": 1, "act": lambda x: x}, flags={"allow_objects": True})
-    store.store("odd", odd, group="model")
+    return store
+
+
+def test_objects_in_configs_stay_the_same_ones(
+    loader: ConfigLoaderImpl, store: ConfigStore
+) -> None:
+    """Hydra's store may hold anything; jobs get the thing itself, as they do without."""
+    thing = object()
+    store.store("odd", OmegaConf.create({"thing": thing}, flags=ANYTHING), group="model")
     remember_sources(loader)
 
-    for width in (2, 3):
-        job = compose(loader, "model=odd", f"model.width={width}")
-        assert (job.model.width, job.model.act(5)) == (width, 5)
+    assert all(compose(loader, "model=odd").model.thing is thing for _ in range(3))
+
+
+def test_schema_of_the_main_script_is_remembered(
+    loader: ConfigLoaderImpl, store: ConfigStore
+) -> None:
+    """A class that no other process can import, as those of the script that was started."""
+
+    @dataclass
+    class Model:
+        width: int = 5
+
+    store.store("own", Model, group="model")
+    remember_sources(loader)
+    jobs = [compose(loader, "model=own", f"model.width={width}") for width in (2, 3)]
+
+    assert [job.model.width for job in jobs] == [2, 3]
+    assert all(OmegaConf.get_type(job.model) is Model for job in jobs)
+    assert len(loader.repository.memory.merged) == 1
 
 
 def test_memory_is_bounded(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search may choose among more groups than a process can remember."""
-    monkeypatch.setattr(_sources, "_MOST", 3)
+    monkeypatch.setattr(_sources, "_N_CHOICES", 3)
     remember_sources(loader)
     names = [[f"+model@m{i}=big"] for i in range(8)]
 
@@ -148,10 +173,15 @@ def test_memory_is_bounded(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyP
     assert (len(memory.lists), len(memory.merged)) == (2, 2)
 
 
-def test_loader_of_another_kind_is_left_as_it_is() -> None:
+def test_loader_of_another_kind_is_left_as_it_is(loader: ConfigLoaderImpl) -> None:
     """Only what Hydra itself uses is known well enough to be changed."""
-    loader = SimpleNamespace(repository=(repository := object()))
 
-    remember_sources(loader)  # type: ignore[arg-type]
+    class Other(ConfigLoaderImpl):
+        pass
 
-    assert loader.repository is repository
+    other = Other(loader.config_search_path)
+    for unknown in (other, SimpleNamespace(repository=object())):
+        before = dict(vars(unknown))
+        remember_sources(unknown)  # type: ignore[arg-type]
+
+        assert vars(unknown) == before

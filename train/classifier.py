@@ -138,6 +138,10 @@ class Classifier(pl.LightningModule):
         """Move the images to the device, once."""
         self.data = self.data.to(self.device)
 
+    def on_test_start(self) -> None:
+        """Move them there for a training that was over before it began."""
+        self.data = self.data.to(self.device)
+
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's sums and draw its order of images."""
         order = torch.randperm(

@@ -64,7 +64,7 @@ def task(cfg: DictConfig, output_dir: str | Path | None = None) -> dict[str, flo
     device = choose_device(cfg.trainer)
     with quiet(), isolated(cfg.trainer, device), EndEpochOnTerm().listening() as term:
         data = load_data(cfg)
-        state = _first_state(cfg, data, device)
+        state = _first_state(cfg, data, device, folder)
         log_dir = absolute(cfg.log_dir) if cfg.log_dir else folder
         with Record(folder=folder, log_dir=log_dir, first_epoch=state.epoch + 1) as record:
             return Training(cfg, data, state, record, folder, device, term).run()
@@ -99,7 +99,7 @@ def _output_folder(output_dir: str | Path | None) -> Path | None:
     return Path(HydraConfig.get().runtime.output_dir) if HydraConfig.initialized() else None
 
 
-def _first_state(cfg: DictConfig, data: Data, device: torch.device) -> State:
+def _first_state(cfg: DictConfig, data: Data, device: torch.device, folder: Path | None) -> State:
     """A fresh training, or the one that `resume_from` or `init_from` holds."""
     seed_default(torch.device("cpu"), cfg.seed, INIT)
     net = make_model(cfg.model, Shape(data.channels, *data.image_size, len(data.classes)))
@@ -113,13 +113,15 @@ def _first_state(cfg: DictConfig, data: Data, device: torch.device) -> State:
         checkpoint = load_checkpoint("resume_from", file)
         continue_training(checkpoint, net, state.optimizer, file=file)
         state.epoch = checkpoint["epoch"]
-        _refuse_finished(cfg, state.epoch)
+        is_own = folder is not None and file.resolve() == (folder / LAST).resolve()
+        _refuse_finished(cfg, state.epoch, is_own=is_own)
     return state
 
 
-def _refuse_finished(cfg: DictConfig, epoch: int) -> None:
+def _refuse_finished(cfg: DictConfig, epoch: int, *, is_own: bool) -> None:
+    """An attempt that was interrupted after its last epoch has yet to be scored."""
     key = "epochs" if cfg.until_epoch is None else "until_epoch"
-    if epoch >= cfg[key]:
+    if epoch > cfg[key] or (epoch == cfg[key] and not is_own):
         raise ConfigRefused(
             f"{key}={as_typed(cfg[key])}: expected more than {epoch}, the epochs that "
             f"resume_from={cfg.resume_from} has; type {key}={epoch + 1} or more."
@@ -160,9 +162,10 @@ class Training:
 
     def run(self) -> dict[str, float | list[float]]:
         """Train, write the checkpoints, and score the test part."""
-        call_trainer(self.trainer.fit, self.module)
-        self._keep_checkpoints()
-        if self._is_cut_short:
+        if not self._is_over:  # as it is when an earlier attempt came as far and was not scored
+            call_trainer(self.trainer.fit, self.module)
+            self._keep_checkpoints()
+        if self.term.was_asked and not self._is_over:
             raise SystemExit(128 + signal.SIGTERM)
         if self.best:
             self.state.net.load_state_dict(self.best["state_dict"])
@@ -172,9 +175,8 @@ class Training:
         return {**self.record.history, **test, "epochs": float(self.state.epoch)}
 
     @property
-    def _is_cut_short(self) -> bool:
-        is_over = self.state.epoch >= self.last_epoch or self.early_stop.is_over
-        return self.term.was_asked and not is_over
+    def _is_over(self) -> bool:
+        return self.state.epoch >= self.last_epoch or self.early_stop.is_over
 
     def _end_epoch(self, metrics: dict[str, float]) -> bool:
         """Record an epoch; whether the training is to end."""

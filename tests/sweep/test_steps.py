@@ -1,10 +1,11 @@
 """Strategies that train in steps, with real trainings on Hydra's launchers and on ours."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import TRAIN, Run, progress_of, statuses_of
+from apps import BASIC, TRAIN, Run, progress_of, statuses_of
 
 from hydra_plugins.tune_sweeper.run import _record
 
@@ -33,6 +34,23 @@ def ends_of(folder: Path) -> list[Any]:
     """What was asked for and what came of it, by job."""
     summary = _record.read(folder)
     return [(summary.jobs[n].proposal, end.value) for n, end in sorted(summary.ends.items())]
+
+
+def test_step_that_was_trained_and_not_recorded_is_scored(run: Run, tmp_path: Path) -> None:
+    """A kill after the last checkpoint of the very first job: another attempt trains nothing."""
+    settings = ("hydra.sweeper.population_size=2", "hydra.sweeper.keep_checkpoints=null")
+    typed = ("-m", "hydra/sweeper=pbt", *PARALLEL[1:], *NET, *settings, "epochs=4", BASIC)
+    run(TRAIN, *typed)
+    folder, whole = tmp_path / "here", ends_of(tmp_path / "here")
+    journal = folder / _record.FILE
+    lines = journal.read_bytes().splitlines(keepends=True)
+    before = itertools.takewhile(lambda line: b'"type": "end"' not in line, lines)
+    journal.write_bytes(b"".join(before))
+    (folder / "0" / "0" / "result.json").unlink()
+    run(TRAIN, *typed)
+
+    assert ends_of(folder) == whole
+    assert _record.read(folder).ends[0].attempt == 2
 
 
 @pytest.mark.slow

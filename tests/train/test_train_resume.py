@@ -263,6 +263,22 @@ def test_resume_of_a_finished_training_is_refused(train: Train, tmp_path: Path, 
         train("epochs=2", limit, f"resume_from={last(tmp_path)}", folder="child")
 
 
+@pytest.mark.parametrize(
+    "limits", [("epochs=3",), ("epochs=4", "until_epoch=2"), ("epochs=9", "early_stop_patience=1")]
+)
+def test_resume_of_an_attempt_that_was_not_scored(
+    train: Train, tmp_path: Path, limits: tuple[str, ...]
+) -> None:
+    """A kill between the last checkpoint and the end: nothing is trained again, all is scored."""
+    flat_objective = ("objective.metric=val/acc", "objective.direction=maximize", "lr=1e-9")
+    whole = train(*limits, *flat_objective, "schedule=constant")
+    before = load(last(tmp_path))
+    again = train(*limits, *flat_objective, "schedule=constant", f"resume_from={last(tmp_path)}")
+
+    assert again == whole
+    assert load(last(tmp_path))["epoch"] == before["epoch"] == again["epochs"]
+
+
 def test_init_from_takes_the_weights_only(train: Train, tmp_path: Path) -> None:
     """Another optimizer and epoch 0, but the parent's knowledge."""
     parent = train("epochs=4")

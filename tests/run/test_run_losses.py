@@ -118,19 +118,69 @@ def test_second_attempt_continues_its_own_checkpoint(tmp_path: Path) -> None:
 
 def test_unreadable_checkpoint_is_set_aside(tmp_path: Path) -> None:
     """The job is tried again without it, however few retries there are."""
-
-    def choosy(job: Job, folder: Path, checkpoint: Path | None) -> Any:
-        if checkpoint is not None and checkpoint.read_text() == "bad":
-            error = RuntimeError("damaged")
-            error.is_unreadable_checkpoint = True  # type: ignore[attr-defined]
-            raise error
-        return train(job, folder, checkpoint)
-
     sweep = Sweep(tmp_path, make_pbt(), choosy, objective=Objective("loss"), retries=0)
     spoil(sweep, lambda file: file.write_text("bad"))
     sweep.run()
 
     assert {end.status for end in sweep.ends} <= {"done", "failed"}
+    assert len(list(tmp_path.glob("*/0/checkpoints/*.unreadable"))) == 1
+
+
+def choosy(job: Job, folder: Path, checkpoint: Path | None) -> Any:
+    """A task that refuses a damaged checkpoint."""
+    if checkpoint is not None and checkpoint.read_text() == "bad":
+        error = RuntimeError("damaged")
+        error.is_unreadable_checkpoint = True  # type: ignore[attr-defined]
+        raise error
+    return train(job, folder, checkpoint)
+
+
+def test_unreadable_checkpoint_of_two_children_is_set_aside_once(tmp_path: Path) -> None:
+    """Both found it so; the one that is judged later finds no file."""
+
+    def as_its_sibling(job: Job, folder: Path, checkpoint: Path | None) -> Any:
+        try:
+            return choosy(job, folder, checkpoint)
+        except RuntimeError:
+            assert checkpoint is not None
+            checkpoint.rename(checkpoint.with_name("last.ckpt.unreadable"))
+            raise
+
+    sweep = Sweep(tmp_path, make_pbt(), as_its_sibling, objective=Objective("loss"), retries=0)
+    spoil(sweep, lambda file: file.write_text("bad"))
+    sweep.run()
+
+    assert {end.status for end in sweep.ends} <= {"done", "failed"}
+
+
+def test_checkpoint_that_vanishes_below_a_job_costs_it_nothing(tmp_path: Path) -> None:
+    """A sibling set it aside before the job could read it."""
+
+    def too_late(job: Job, folder: Path, checkpoint: Path | None) -> Any:
+        if checkpoint is not None and checkpoint.read_text() == "bad":
+            checkpoint.unlink()
+            raise FileNotFoundError(checkpoint)
+        return train(job, folder, checkpoint)
+
+    sweep = Sweep(tmp_path, make_pbt(), too_late, objective=Objective("loss"), retries=0)
+    spoil(sweep, lambda file: file.write_text("bad"))
+    sweep.run()
+
+    assert [end.status for end in sweep.ends if end.attempt == 2] == ["done"]
+
+
+def test_unreadable_checkpoint_that_a_killed_process_found(tmp_path: Path) -> None:
+    """The sweep itself gave it to the job, which is no mistake of the user's."""
+    first = Sweep(tmp_path, make_pbt(), choosy, objective=Objective("loss"), retries=0)
+    spoil(first, lambda file: file.write_text("bad"))
+    first.record.lose = crash_after(lambda *fields: None)  # type: ignore[method-assign]
+    first.loop._may_try_again = lambda *known: True  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = Sweep(tmp_path, make_pbt(), choosy, objective=Objective("loss"), retries=0)
+    second.run()
+
+    assert {end.status for end in second.ends} <= {"done", "failed"}
     assert len(list(tmp_path.glob("*/0/checkpoints/*.unreadable"))) == 1
 
 

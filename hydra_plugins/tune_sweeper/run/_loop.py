@@ -21,6 +21,7 @@ from ._result import (
     CHECKPOINT,
     DIED,
     DONE,
+    FAILED,
     INTERRUPTED,
     INVALID,
     LOST,
@@ -118,7 +119,7 @@ class Loop:
         self.progress = Progress(rules, objective)
         self._running: set[int] = set()
         self._started: set[int] = set()
-        self._sources: dict[int, str] = {}  # of running jobs: the checkpoints that they continue
+        self._sources: dict[int, str | None] = {}  # checkpoints that this process's jobs continue
         self._level = 0  # of the interrupts that were acted upon
         self._left: list[Job] = []  # asked for, not started: of an earlier process, or repeats
         self._values: dict[int, float | None] = {}  # by job, of configurations not yet told
@@ -259,8 +260,7 @@ class Loop:
         source, parent = self._source(job, attempt)
         job = self._record.start(job, attempt, parent)
         self._started.add(job.number)
-        if source is not None:
-            self._sources[job.number] = source
+        self._sources[job.number] = source
         self._launcher.submit(job, source)
         self._running.add(job.number)
         self._news.append(lambda: self._on_start(job))
@@ -298,8 +298,11 @@ class Loop:
             result = Result(DIED, error="the job ended without a result", attempt=job.attempt)
         elif result.status == INTERRUPTED and not self._level:
             result = Result(**{**vars(result), "status": DIED})
+        has_source = self._has_source(job)
         source = self._sources.pop(job.number, None)
-        if result.status == UNREADABLE and source is None:  # the user named that checkpoint
+        if result.status in (FAILED, REFUSED) and self._is_gone(source):
+            result = Result(**{**vars(result), "status": UNREADABLE})
+        elif result.status == UNREADABLE and not has_source:  # the user named that checkpoint
             result = Result(**{**vars(result), "status": REFUSED})
         if result.status in LOST and self._may_try_again(job, result, source):
             # Only what nobody asked for counts as one of the retries.
@@ -327,12 +330,24 @@ class Loop:
         proven = {key for other in done for key in other.proposal.info.get("unproven", ())}
         return [key for key in job.proposal.info.get("unproven", ()) if key not in proven]
 
+    def _has_source(self, job: Job) -> bool:
+        """Whether the sweep gave the job a checkpoint; an earlier process may have."""
+        if job.number in self._sources:
+            return self._sources[job.number] is not None
+        return self._record.parent(job) is not None or job.attempt > 1
+
+    def _is_gone(self, source: str | None) -> bool:
+        """Whether a job's checkpoint vanished below it: another child found it damaged, say."""
+        return source is not None and not (self._record.folder / source).exists()
+
     def _may_try_again(self, job: Job, result: Result, source: str | None) -> bool:
         """What we interrupted always; what the world broke a number of times."""
-        if result.status == UNREADABLE and source is not None:
-            file = self._record.folder / source
-            file.replace(file.with_name(f"{file.name}.unreadable"))
-            return True
+        if result.status == UNREADABLE:
+            if source is not None:
+                file = self._record.folder / source
+                with contextlib.suppress(FileNotFoundError):  # another child came first
+                    file.replace(file.with_name(f"{file.name}.unreadable"))
+            return True  # where an earlier process knew the file, the next attempt tells its name
         losses = self._record.losses.get(job.number, {}).values()
         return self._level > 0 or sum(s == DIED for s in losses) < self._rules.retries
 

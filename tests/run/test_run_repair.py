@@ -1,10 +1,12 @@
 """A journal of which one bit was flipped, anywhere."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_run_loop import history, plain, start
 
 from hydra_plugins.tune_sweeper.run import _journal
 from hydra_plugins.tune_sweeper.run._journal import JournalDamaged
@@ -78,6 +80,27 @@ def test_configuration_that_lacks_a_repeat_is_lost(
     assert repair(tmp_path) is not None
     kept = _journal.read(tmp_path / FILE).records
     assert {r["trial"] for r in kept if r["type"] == "ask"} == trials
+
+
+@pytest.mark.parametrize("name", ["random", "bayes", "pbt", "asha", "random, repeats"])
+def test_end_that_was_lost_changes_nothing(name: str, tmp_path: Path) -> None:
+    """The result lies in the job's folder, and belongs before whatever continued its training."""
+    unbroken = start(tmp_path / "unbroken", name)
+    unbroken.run()
+    lines = (tmp_path / "unbroken" / FILE).read_bytes().splitlines(keepends=True)
+    lines = lines[: len(lines) * 2 // 3]
+
+    for i in (i for i, line in enumerate(lines[:-1]) if b'"type": "end"' in line):
+        folder = tmp_path / str(i)
+        shutil.copytree(tmp_path / "unbroken", folder)
+        damaged = [*lines[:i], lines[i].replace(b'"end"', b'"enb"'), *lines[i + 1 :]]
+        (folder / FILE).write_bytes(b"".join(damaged))
+        assert repair(folder) is not None
+        for _ in range(2):  # the end that is found now stands behind those of its children
+            resumed = start(folder, name)
+            resumed.run()
+
+            assert plain(history(resumed)) == plain(history(unbroken)), f"without line {i}"
 
 
 def _facts(record: dict[str, object]) -> dict[str, object]:

@@ -122,6 +122,7 @@ class Loop:
         self._sources: dict[int, str | None] = {}  # checkpoints that this process's jobs continue
         self._level = 0  # of the interrupts that were acted upon
         self._left: list[Job] = []  # asked for, not started: of an earlier process, or repeats
+        self._noted: set[int] = set()  # jobs whose ends are counted
         self._values: dict[int, float | None] = {}  # by job, of configurations not yet told
         self._kept: set[int] = set()  # ended jobs whose checkpoints are on the disk
 
@@ -198,13 +199,32 @@ class Loop:
 
     def _replay(self, event: Mapping[str, Any]) -> None:
         if event["type"] == "ask" and event["repeat"] == 0:
-            self._strategy.accept([self._record.jobs[event["job"]].proposal])
+            proposal = self._record.jobs[event["job"]].proposal
+            self._replay_parent(proposal.parent)
+            self._strategy.accept([proposal])
         elif event["type"] == "start":
             self._started.add(event["job"])
-        elif event["type"] == "end":
+        elif event["type"] == "end" and event["job"] not in self._noted:
             self._note(self._record.ends[event["job"]])
         elif event["type"] == "drop":
             self._kept -= set(event["jobs"])
+
+    def _replay_parent(self, parent: int | None) -> None:
+        """Notes how a parent ended: a damaged journal may have lost that, or have it later."""
+        jobs = self._record.jobs
+        repeats = range(0) if parent is None else range(parent, parent + self._rules.repeats)
+        for number, job in ((n, jobs[n]) for n in repeats if n in jobs):
+            if number not in self._record.ends:
+                self._end(job, self._result_of_parent(job))
+            elif number not in self._noted:
+                self._note(self._record.ends[number])
+
+    def _result_of_parent(self, job: Job) -> Result:
+        """What lies in the folder of a job that is known to have ended."""
+        result = _result.read(self._record.folder / job.folder)
+        if result is not None and result.status == DONE:
+            return result
+        return Result(DIED, error="its end was lost with a part of the journal")
 
     def _complete_repeats(self) -> None:
         """Asks for the rest when a process ended between the repeats of one configuration."""
@@ -370,6 +390,7 @@ class Loop:
 
     def _note(self, end: End) -> None:
         """Counts an end, and tells the strategy once all repeats of its configuration ended."""
+        self._noted.add(end.job)
         self.progress.add(end)
         if end.checkpoint:
             self._kept.add(end.job)

@@ -180,7 +180,7 @@ class Pbt:
         step = member.next_step
         if step == 0:
             return self._proposal(index, 0, self._fresh(index), None, {"op": "start"})
-        own = member.results[-1]
+        own = member.last
         rng = self._rng(index, step)
         donor = self._donor(own, step - 1, rng)
         if donor is None and own.score is None:  # nobody is alive

@@ -9,14 +9,19 @@ from ._trial import Observation, Proposal, rank
 class Member:
     """What one member has done so far."""
 
-    results: list[Observation] = field(default_factory=list)  # by step, scores averaged
+    results: dict[int, Observation] = field(default_factory=dict)  # by step, scores averaged
     is_busy: bool = False
     n_starts: int = 0  # from scratch
 
     @property
     def next_step(self) -> int:
         """The step that comes after its last result."""
-        return len(self.results)
+        return max(self.results, default=-1) + 1
+
+    @property
+    def last(self) -> Observation:
+        """Its last result."""
+        return self.results[max(self.results)]
 
     @property
     def undecided(self) -> int:
@@ -57,7 +62,8 @@ class Population:
         self._raw[observation.job] = observation
         is_stillborn = observation.score is None and observation.proposal.step == 0
         if not is_stillborn or member.n_starts > 1:
-            member.results.append(replace(observation, score=self._average(observation)))
+            averaged = replace(observation, score=self._average(observation))
+            member.results[observation.proposal.step] = averaged
 
     def ready(self, n_peers: int) -> list[int]:
         """Members that are free and have as many results to compare with, lowest step first."""
@@ -67,7 +73,7 @@ class Population:
     def results(self, step: int) -> list[Observation]:
         """What the members reached at a step, best first, the dead last."""
         staying = self._staying().values()
-        return sorted((m.results[step] for m in staying if m.next_step > step), key=rank)
+        return sorted((m.results[step] for m in staying if step in m.results), key=rank)
 
     @property
     def n_busy(self) -> int:
@@ -86,11 +92,11 @@ class Population:
     def waiting_jobs(self) -> set[int]:
         """The last job of each member that has yet to go on."""
         unfinished = self._unfinished().values()
-        return {m.results[-1].job for m in unfinished if m.results and not m.is_busy}
+        return {m.last.job for m in unfinished if m.results and not m.is_busy}
 
     def last_jobs(self) -> set[int]:
         """The last job of each member."""
-        return {m.results[-1].job for m in self._staying().values() if m.results}
+        return {m.last.job for m in self._staying().values() if m.results}
 
     def _unfinished(self) -> dict[int, Member]:
         return {i: m for i, m in self._staying().items() if m.next_step < self._n_steps}
@@ -122,7 +128,7 @@ class Population:
         """Members by index, but for candidates that are known not to be among the best."""
         if not self._has_candidates:
             return dict(enumerate(self.members))
-        first = sorted((m.results[0] for m in self.members if m.results), key=rank)
+        first = sorted((m.results[0] for m in self.members if 0 in m.results), key=rank)
         out = {o.proposal.trial for o in first[self.size :]}
         return {i: m for i, m in enumerate(self.members) if i not in out}
 

@@ -44,6 +44,11 @@ class Plan:
         """Whether jobs continue the checkpoints of others."""
         return bool(_OF_STEPS & set(self.own))
 
+    @property
+    def population_size(self) -> int | None:
+        """How many members train side by side, the dead of which the strategy itself replaces."""
+        return self.own.get("population_size")
+
     def n_jobs(self, strategy: Strategy) -> int | None:
         """How many jobs there will be, where that is known."""
         is_known = not self.space.conditions and self.space.where is None

@@ -194,7 +194,12 @@ def _run(plan: Plan, record: Record, task: Task) -> Outcome:
         _InProcess(task, record.folder, _constants(plan)),
         record,
         objective=plan.objective,
-        rules=_settings.rules_of(conf, n_slots=1, can_resume=plan.trains_in_steps),
+        rules=_settings.rules_of(
+            conf,
+            n_slots=1,
+            can_resume=plan.trains_in_steps,
+            replaces_dead=plan.population_size is not None,
+        ),
         on_restored=watch.restore,
         on_start=watch.started,
         on_end=watch.ended,

@@ -119,7 +119,12 @@ _VANISH_LIMIT = 3  # a user may kill a sweep twice during one long training
 
 
 def rules_of(
-    conf: SweeperConf, *, n_slots: int, can_resume: bool, in_process: bool = True
+    conf: SweeperConf,
+    *,
+    n_slots: int,
+    can_resume: bool,
+    replaces_dead: bool,
+    in_process: bool = True,
 ) -> Rules:
     """When a sweep with these settings ends, and what it keeps.
 
@@ -133,6 +138,7 @@ def rules_of(
         vanish_limit=_VANISH_LIMIT if in_process else None,
         fail_fast=conf.fail_fast,
         max_failures=conf.max_failures,
+        replaces_dead=replaces_dead,
         time_s=conf.stop.time_s,
         target=conf.stop.target,
         patience=conf.stop.patience,

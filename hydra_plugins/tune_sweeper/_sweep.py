@@ -142,7 +142,7 @@ class Sweep:
             f" seed {record.header['seed']}, in {record.folder}"
         ]
         lines += [f"  {p.describe()}{self._note_on(p)}" for p in self._plan.space.parameters]
-        if self._plan.own.get("population_size", _FEWEST_MEMBERS) < _FEWEST_MEMBERS:
+        if (self._plan.population_size or _FEWEST_MEMBERS) < _FEWEST_MEMBERS:
             lines.append("  a population of so few hardly has a quarter to copy: better 4 or more")
         if record.torn:
             lines.append("  a torn record at the journal's end was set aside (trials.torn)")
@@ -156,7 +156,7 @@ class Sweep:
 
     def _note_on(self, parameter: Parameter) -> str:
         """What a population may not do with it."""
-        is_moved = "population_size" in self._plan.own
+        is_moved = self._plan.population_size is not None
         return ", constant along a training" if is_moved and parameter.is_frozen else ""
 
     def _closing(self, reason: str) -> list[str]:
@@ -210,9 +210,9 @@ class Sweep:
 
     def _horizon(self) -> int | None:
         """The epoch with which every trial is over; None where some are over before."""
-        own, keys = self._plan.own, self._plan.conf.keys
-        is_whole = "population_size" in own and own["init_candidates"] is None
-        return value_of(self._plan.search.base, keys.epochs) if is_whole else None
+        plan = self._plan
+        is_whole = plan.population_size is not None and plan.own["init_candidates"] is None
+        return value_of(plan.search.base, plan.conf.keys.epochs) if is_whole else None
 
     def _compared(self, job: Job) -> dict[str, Any]:
         """Keys that TensorBoard shows for every sweep, with the values that this job gets."""
@@ -229,9 +229,13 @@ class Sweep:
 
     def _rules(self, n_slots: int) -> Rules:
         conf = self._plan.conf
-        can_resume = has_key(self._plan.search.base, conf.keys.resume_from)
-        in_process = self._launcher.in_batches
-        return rules_of(conf, n_slots=n_slots, can_resume=can_resume, in_process=in_process)
+        return rules_of(
+            conf,
+            n_slots=n_slots,
+            can_resume=has_key(self._plan.search.base, conf.keys.resume_from),
+            in_process=self._launcher.in_batches,
+            replaces_dead=self._plan.population_size is not None,
+        )
 
     def _has_trained(self) -> bool:
         """Whether any job began: Hydra then wrote its config into its folder."""

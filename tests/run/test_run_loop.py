@@ -369,6 +369,17 @@ def test_rule_ends_the_sweep(
     assert json.loads((tmp_path / FILE).read_text().splitlines()[-1])["reason"] == reason
 
 
+@pytest.mark.parametrize("rule", [{"fail_fast": 3}, {"max_failures": 0.5}])
+def test_dead_members_of_a_population_are_no_failures(tmp_path: Path, rule: dict[str, Any]) -> None:
+    """They are replaced; what raises still counts."""
+    values = [math.nan] * 5
+    dead = Sweep(tmp_path / "dead", Listed(values), replaces_dead=True, **rule)
+    raising = Sweep(tmp_path / "raising", Listed(["boom"] * 6), replaces_dead=True, **rule)
+
+    assert (dead.run(), len(dead.ends)) == ("complete", 5)
+    assert raising.run() in rule
+
+
 def test_running_jobs_end_after_a_rule_said_stop(tmp_path: Path) -> None:
     """They are recorded; only new ones do not start."""
     sweep = Sweep(tmp_path, Listed([1.0, 5.0, 6.0, 7.0]), n_parallel=3, target=2.0)

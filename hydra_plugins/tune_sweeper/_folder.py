@@ -81,18 +81,30 @@ def _continue(plan: Plan, folder: Path) -> Record:
         record = Record.resume(folder)
     old, new = record.header["fingerprint"], plan.fingerprint()
     changes = _record.differences(old, new)
-    if changes and not _may_extend(plan, changes):
+    others = [change for change in changes if not change.startswith(_BUDGET)]
+    may_extend = all(change.startswith(_extensible(plan)) for change in others)
+    if others and not (may_extend and plan.conf.on_change == "extend"):
         record.close()
+        how = ", or hydra.sweeper.on_change=extend for another space" if may_extend else ""
         raise UsageError(
-            f"{folder} holds another search: {'; '.join(changes[:5])}. Type the old values,"
-            " another hydra.sweep.dir, or hydra.sweeper.on_change=extend for another space"
+            f"{folder} holds another search: {'; '.join(others[:5])}. Type the old values or"
+            f" another hydra.sweep.dir{how}"
         )
     if changes or record.header["n_trials"] != plan.conf.n_trials:
         record.change({**plan.header(record.header["seed"])})
     return record
 
 
-def _may_extend(plan: Plan, changes: list[str]) -> bool:
-    """Another space may go on with the old trials as observations; another task may not."""
-    in_space = ("space.", "fixed", "config.", "initial")
-    return plan.conf.on_change == "extend" and all(c.startswith(in_space) for c in changes)
+_BUDGET = "settings.max_epochs_total:"  # as n_trials: more of it is the same search
+
+
+def _extensible(plan: Plan) -> tuple[str, ...]:
+    """What may differ while the old trials stay observations; another task may not.
+
+    Where jobs continue checkpoints, one training has one config and one horizon; the members of a
+    population are in its space and stay there.
+    """
+    if plan.population_size is not None:
+        return ()
+    in_space = ("space.", "fixed", "initial")
+    return in_space if plan.trains_in_steps else (*in_space, "config.")

@@ -182,8 +182,26 @@ class Sweep:
     def _used_up(self) -> list[str]:
         """Why a sweep is complete before n_trials, when it is."""
         n = len({job.proposal.trial for job in self._record.jobs.values()})
-        wanted = None if self._plan.own.get("max_epochs_total") else self._plan.conf.n_trials
-        return [f"the space has no more than {n} configurations"] if wanted and n < wanted else []
+        budget, wanted = self._plan.own.get("max_epochs_total"), self._plan.conf.n_trials
+        if budget and wanted and n >= wanted:
+            return self._left_over(budget)
+        is_short = wanted and n < wanted and not budget
+        return [f"the space has no more than {n} configurations"] if is_short else []
+
+    def _left_over(self, budget: int) -> list[str]:
+        """What trials that were too few left of a budget, when a full training has room in it."""
+        longest: dict[int, int] = {}  # by trial, whose jobs continue each other
+        for number, end in self._record.ends.items():
+            trial = self._record.jobs[number].proposal.trial
+            longest[trial] = max(longest.get(trial, 0), end.epochs_done or 0)
+        n_epochs = sum(longest.values())
+        horizon = value_of(self._plan.search.base, self._plan.conf.keys.epochs)
+        if budget - n_epochs < horizon:
+            return []
+        return [
+            f"all {self._plan.conf.n_trials} trials took {n_epochs} of max_epochs_total={budget}"
+            " epochs: hydra.sweeper.n_trials=null starts more as long as these last"
+        ]
 
     def _winner(self, job: Job, value: float) -> str:
         """`best val/loss 0.0097 in trial 7 (test/loss 0.16, test/acc 0.95)`."""

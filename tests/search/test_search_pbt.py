@@ -444,11 +444,12 @@ def test_best_candidates_become_the_population() -> None:
 
 
 @law
-@given(ORDERS, st.sampled_from([0.0, 0.5]), st.integers(1, 20))
-def test_candidates_may_die(seed: int, failing: float, n_slots: int) -> None:
+@given(ORDERS, st.sampled_from([0.0, 0.5]), st.integers(1, 20), st.sampled_from([9, 12, 20]))
+def test_candidates_may_die(seed: int, failing: float, n_slots: int, n_candidates: int) -> None:
     """The population is as large as ever, and no checkpoint is missed."""
     order = random.Random(seed)
-    pbt = make(seed=seed, init_candidates=12)
+    exploit = ("truncation", "tournament")[seed % 2]
+    pbt = make(seed=seed, init_candidates=n_candidates, exploit=exploit)
     run = Run(pbt, by_chance(seed, failing), n_slots=n_slots, order=order)
 
     assert run.n_lost == 0

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import json
 import os
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,9 @@ def test_population_trains_in_steps() -> None:
     assert outcome.best.value < (1 - 0.5) ** 6
 
 
+LR = {"lr": "tag(log, interval(1e-3, 0.5))"}
+
+
 def trained(values: dict[str, Any], step: Step) -> dict[str, float]:
     """Loss (1 - lr)^epochs, from the checkpoint that it continues; the width must stay."""
     before: dict[str, float] = {"loss": 1.0, "epoch": 0}
@@ -145,6 +149,52 @@ def test_key_that_a_training_refuses_to_change_is_named() -> None:
     outcome = sweep(trained, space, strategy="pbt", epochs=10, metric="loss", seed=0)
 
     assert {trial.status for trial in outcome.trials} == {"done"}
+
+
+@pytest.mark.parametrize("size", [4, 8])
+@pytest.mark.parametrize("exploit", ["truncation", "tournament"])
+def test_population_keeps_few_checkpoints(size: int, exploit: str) -> None:
+    """On the disk there are at most one and a half a member and one for the job that runs."""
+    peaks = []
+
+    def by_chance(values: dict[str, Any], step: Step) -> dict[str, float]:
+        result = trained(values, step)
+        peaks.append(len(list(Path("here").glob("*/*/checkpoints/*"))))
+        return {**result, "loss": random.Random(str(step.folder)).random()}
+
+    settings = {"population_size": size, "exploit": exploit, "metric": "loss", "seed": 0}
+    sweep(by_chance, LR, strategy="pbt", epochs=9, folder="here", **settings)
+
+    assert len(peaks) == 9 * size
+    assert max(peaks) <= 1.5 * size + 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "change"),
+    [
+        ("pbt", {"epochs": 20}),
+        ("asha", {"epochs": 20}),
+        ("pbt", {"space": {"lr": "tag(log, interval(1e-2, 0.1))"}}),
+    ],
+)
+def test_training_in_steps_keeps_its_horizon(strategy: str, change: dict[str, Any]) -> None:
+    """Its jobs continue each other; members of a population would stay outside another space."""
+    typed = {"space": LR, "strategy": strategy, "epochs": 9, "metric": "loss", "seed": 0}
+    sweep(trained, folder="here", **typed)
+
+    with pytest.raises(UsageError, match=r"another search: .*Type the old values or another hydra"):
+        sweep(trained, folder="here", on_change="extend", **{**typed, **change})
+
+
+def test_budget_of_epochs_may_be_raised() -> None:
+    """As n_trials may: it is the same search."""
+    typed = {"strategy": "asha", "epochs": 9, "n_trials": None, "metric": "loss", "seed": 0}
+    n_epochs = []
+    for budget in (30, 60):
+        found = sweep(trained, LR, folder="here", max_epochs_total=budget, **typed)
+        n_epochs.append(sum(trial.metrics["epochs_trained"] for trial in found.trials))
+
+    assert n_epochs[0] <= 30 < n_epochs[1] <= 60
 
 
 @pytest.mark.parametrize("strategy", ["pbt", "asha"])

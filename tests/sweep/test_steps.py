@@ -18,7 +18,8 @@ NET = ("model=mlp", "lr=interval(1e-4,1)", "trainer.threads=1")
 def test_halving_trains_no_epoch_twice(run: Run, tmp_path: Path) -> None:
     """Each job continues its trial's checkpoint, two at once; most trials end early."""
     settings = ("hydra.sweeper.n_trials=9", "hydra.sweeper.proposer=bayes", "epochs=9")
-    run(TRAIN, "-m", "hydra/sweeper=asha", *PARALLEL, *NET, *settings)
+    budget = "hydra.sweeper.max_epochs_total=900"
+    done = run(TRAIN, "-m", "hydra/sweeper=asha", *PARALLEL, *NET, *settings, budget)
     folder = tmp_path / "here"
     jobs = _record.read(folder).jobs.values()
     epochs = {job.folder: len(progress_of(folder / job.folder)) for job in jobs}
@@ -27,6 +28,8 @@ def test_halving_trains_no_epoch_twice(run: Run, tmp_path: Path) -> None:
     assert set(statuses_of(folder)) == {"done"}
     assert epochs == wanted
     assert sum(epochs.values()) < 9 * 9 * 0.6
+    took = f"all 9 trials took {sum(epochs.values())} of max_epochs_total=900 epochs"
+    assert f"{took}: hydra.sweeper.n_trials=null starts more" in done.stdout
     assert max(job.proposal.until_epoch or 0 for job in jobs) == 9
 
 

@@ -20,6 +20,7 @@ from ._trial import Observation, Proposal, rank
 EXPLOITS = ("truncation", "tournament", "none")
 KEEPS = ("winner", "population", "all")
 _MOST_KEPT = 1.5  # checkpoints for each member, besides one for each job that ran at once
+_N_BEST_KEPT = 2  # of these, what a sweep keeps of its best: that checkpoint, and whose child it is
 _FEWEST_STEPS = 4  # fewer than that leave no time for a schedule to emerge
 
 
@@ -115,7 +116,7 @@ class Pbt:
         if self._keep == "all":
             return True
         population = self._population
-        n_kept = len(population.waiting_jobs() | self._possible_donors()) + population.n_busy
+        n_kept = len(self._needed()) + population.n_busy + _N_BEST_KEPT
         return n_kept + 1 <= _MOST_KEPT * population.size + population.most_busy
 
     def accept(self, proposals: Sequence[Proposal]) -> None:
@@ -133,13 +134,30 @@ class Pbt:
         """Those of possible donors of steps that somebody has yet to decide, and of who waits."""
         if self._keep == "all":
             return set(self._ended)
-        needed = self._population.waiting_jobs() | self._possible_donors()
-        return needed | (self._population.last_jobs() if self._keep == "population" else set())
+        return self._needed() | (
+            self._population.last_jobs() if self._keep == "population" else set()
+        )
+
+    def _needed(self) -> set[int]:
+        decided = self._decided()
+        replaced, donors = {own.job for own, _ in decided}, {donor.job for _, donor in decided}
+        return (self._population.waiting_jobs() - replaced) | donors | self._possible_donors()
+
+    def _decided(self) -> list[tuple[Observation, Observation]]:
+        """Who waits and will copy whom: known once the whole population has come as far."""
+        pairs = []
+        for index, own in self._population.waiting().items():
+            step = own.proposal.step
+            if self._population.is_complete(step):
+                donor = self._donor(own, step, self._rng(index, step + 1))
+                pairs += [(own, donor)] if donor is not None else []
+        return pairs
 
     def _possible_donors(self) -> set[int]:
-        """Jobs that somebody may copy after a step about which it has yet to decide."""
+        """Jobs that somebody may copy after a step to which not everybody has come."""
         undecided, last = self._population.undecided(), self._n_steps - 1
-        steps = range(min(undecided.values(), default=last), last)
+        all_steps = range(min(undecided.values(), default=last), last)
+        steps = [step for step in all_steps if not self._population.is_complete(step)]
         if self._exploit != "tournament":
             return {o.job for step in steps for o in self._best(step, self._population.size)}
         found = set()

@@ -75,6 +75,10 @@ class Population:
         staying = self._staying().values()
         return sorted((m.results[step] for m in staying if step in m.results), key=rank)
 
+    def is_complete(self, step: int) -> bool:
+        """Whether the whole population has a result of this step."""
+        return all(step in member.results for member in self._staying().values())
+
     @property
     def n_busy(self) -> int:
         """How many members train now."""
@@ -89,10 +93,14 @@ class Population:
         """For each member that has yet to decide: the first step after which it will."""
         return {i: max(0, member.undecided) for i, member in self._unfinished().items()}
 
+    def waiting(self) -> dict[int, Observation]:
+        """The last result of each member that has yet to go on."""
+        unfinished = self._unfinished().items()
+        return {i: m.last for i, m in unfinished if m.results and not m.is_busy}
+
     def waiting_jobs(self) -> set[int]:
-        """The last job of each member that has yet to go on."""
-        unfinished = self._unfinished().values()
-        return {m.last.job for m in unfinished if m.results and not m.is_busy}
+        """The jobs of these."""
+        return {own.job for own in self.waiting().values()}
 
     def last_jobs(self) -> set[int]:
         """The last job of each member."""

@@ -232,7 +232,7 @@ def _is_integer(override: Override, tags: "_Tags", knob: Knob | None, default: A
     """Explicit type first, then what the app says, then what default and bounds look like."""
     if tags.is_integer is not None:
         return tags.is_integer
-    if cast := re.match(r"\s*(int|float)\s*\(", override.get_value_string()):
+    if cast := re.search(r"\b(int|float)\s*\(", override.get_value_string()):
         return cast[1] == "int"
     if knob is not None:
         return knob.is_integer

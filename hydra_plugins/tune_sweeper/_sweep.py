@@ -191,8 +191,8 @@ class Sweep:
     def _left_over(self, budget: int) -> list[str]:
         """What trials that were too few left of a budget, when a full training has room in it."""
         longest: dict[int, int] = {}  # by trial, whose jobs continue each other
-        for number, end in self._record.ends.items():
-            trial = self._record.jobs[number].proposal.trial
+        for n, end in self._record.ends.items():
+            trial = self._record.jobs[n].proposal.trial
             longest[trial] = max(longest.get(trial, 0), end.epochs_done or 0)
         n_epochs = sum(longest.values())
         horizon = value_of(self._plan.search.base, self._plan.conf.keys.epochs)

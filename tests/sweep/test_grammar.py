@@ -72,6 +72,7 @@ def test_glob_becomes_the_options_of_the_group(run: Run, tmp_path: Path) -> None
         ("x=interval(1,64)", float),  # the present value is a float
         ("zero=interval(0,1e-2)", float),  # `weight_decay: 0` must not make an integer
         ("x=int(interval(1,64))", int),
+        ("x=tag(log,int(interval(1,64)))", int),
         ("x=tag(int,interval(1,64))", int),
         ("y=tag(float,interval(1,64))", float),
         ("x=tag(int,log,interval(1,64))", int),

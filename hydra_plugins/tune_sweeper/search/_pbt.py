@@ -90,6 +90,7 @@ class Pbt:
         )
         self._ended: set[int] = set()  # jobs
         self._orders: dict[tuple[int, int], list[int]] = {}  # of tournaments, by member and step
+        self._donors: dict[tuple[int, int], Observation | None] = {}  # where all results are there
 
     def __len__(self) -> int:
         """How many jobs there will be, unless members start anew."""
@@ -145,13 +146,23 @@ class Pbt:
 
     def _decided(self) -> list[tuple[Observation, Observation]]:
         """Who waits and will copy whom: known once the whole population has come as far."""
+        waiting = self._population.waiting()
+        steps = {own.proposal.step for own in waiting.values()}
+        complete = {step for step in steps if self._population.is_complete(step)}
         pairs = []
-        for index, own in self._population.waiting().items():
+        for index, own in waiting.items():
             step = own.proposal.step
-            if self._population.is_complete(step):
-                donor = self._donor(own, step, self._rng(index, step + 1))
+            if step in complete:
+                donor = self._final_donor(index, own)
                 pairs += [(own, donor)] if donor is not None else []
         return pairs
+
+    def _final_donor(self, index: int, own: Observation) -> Observation | None:
+        """Whom a member copies after a step that is complete, looked up once."""
+        step = own.proposal.step
+        if (index, step) not in self._donors:
+            self._donors[index, step] = self._donor(own, step, self._rng(index, step + 1))
+        return self._donors[index, step]
 
     def _possible_donors(self) -> set[int]:
         """Jobs that somebody may copy after a step to which not everybody has come."""

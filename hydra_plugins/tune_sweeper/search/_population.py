@@ -1,5 +1,6 @@
 """The members of a population: how far each has come, who is better, who may be copied."""
 
+import bisect
 from dataclasses import dataclass, field, replace
 
 from ._trial import Observation, Proposal, rank
@@ -12,16 +13,18 @@ class Member:
     results: dict[int, Observation] = field(default_factory=dict)  # by step, scores averaged
     is_busy: bool = False
     n_starts: int = 0  # from scratch
-
-    @property
-    def next_step(self) -> int:
-        """The step that comes after its last result."""
-        return max(self.results, default=-1) + 1
+    next_step: int = 0  # the one after its last result
 
     @property
     def last(self) -> Observation:
         """Its last result."""
-        return self.results[max(self.results)]
+        return self.results[self.next_step - 1]
+
+    def add(self, observation: Observation) -> None:
+        """Takes note of a step's result; one that was lost for a while may come late."""
+        step = observation.proposal.step
+        self.results[step] = observation
+        self.next_step = max(self.next_step, step + 1)
 
     @property
     def undecided(self) -> int:
@@ -62,12 +65,12 @@ class Population:
         self._raw[observation.job] = observation
         is_stillborn = observation.score is None and observation.proposal.step == 0
         if not is_stillborn or member.n_starts > 1:
-            averaged = replace(observation, score=self._average(observation))
-            member.results[observation.proposal.step] = averaged
+            member.add(replace(observation, score=self._average(observation)))
 
     def ready(self, n_peers: int) -> list[int]:
         """Members that are free and have as many results to compare with, lowest step first."""
-        found = [i for i, m in self._staying().items() if self._is_ready(m, n_peers)]
+        reached = sorted(member.next_step for member in self.members)
+        found = [i for i, m in self._staying().items() if self._is_ready(m, n_peers, reached)]
         return sorted(found, key=lambda m: (self.members[m].next_step, m))
 
     def results(self, step: int) -> list[Observation]:
@@ -109,7 +112,7 @@ class Population:
     def _unfinished(self) -> dict[int, Member]:
         return {i: m for i, m in self._staying().items() if m.next_step < self._n_steps}
 
-    def _is_ready(self, member: Member, n_peers: int) -> bool:
+    def _is_ready(self, member: Member, n_peers: int, reached: list[int]) -> bool:
         step = member.next_step
         if member.is_busy or step >= self._n_steps:
             return False
@@ -117,7 +120,7 @@ class Population:
             return member.n_starts == 0 or n_peers < self.size or self._has_begun
         # Who belongs to the population is known once all candidates have trained.
         n_needed = len(self.members) if step == 1 and self._has_candidates else n_peers
-        n_there = sum(m.next_step > step - 1 for m in self.members)
+        n_there = len(reached) - bisect.bisect_left(reached, step)
         return n_there >= n_needed
 
     @property

@@ -119,7 +119,7 @@ def _first_state(cfg: DictConfig, data: Data, device: torch.device, folder: Path
 
 
 def _refuse_finished(cfg: DictConfig, epoch: int, *, is_own: bool) -> None:
-    """An attempt that was interrupted after its last epoch has yet to be scored."""
+    """There must be an epoch left, but for an own attempt that has only to be scored."""
     key = "epochs" if cfg.until_epoch is None else "until_epoch"
     if epoch > cfg[key] or (epoch == cfg[key] and not is_own):
         raise ConfigRefused(
@@ -162,7 +162,9 @@ class Training:
 
     def run(self) -> dict[str, float | list[float]]:
         """Train, write the checkpoints, and score the test part."""
-        if not self._is_over:  # as it is when an earlier attempt came as far and was not scored
+        if self._is_over:
+            log.info("all %d epochs were trained before, none is now", self.state.epoch)
+        else:
             call_trainer(self.trainer.fit, self.module)
             self._keep_checkpoints()
         if self.term.was_asked and not self._is_over:

@@ -153,10 +153,9 @@ class Pool:
     def abandon(self) -> None:
         """Ends the jobs that wait for the server's imports, which may take minutes.
 
-        A server that has workers is through with them, and has to end what these leave behind.
+        A server that has forked is through with them, and has to end what its workers leave.
         """
-        is_importing = all(worker.pid is None for worker in self._everyone())
-        if self._server is not None and self.waiting and is_importing:
+        if self._server is not None and self.waiting and not self._server.has_forked:
             self._server.kill()
 
     def close(self) -> None:
@@ -274,6 +273,7 @@ class _Server:
 
     def __init__(self, setup: bytes, threads: int, *, is_apart: bool) -> None:
         ours, theirs = socket.socketpair()
+        self.has_forked = False
         self.connection = Connection(ours.detach())
         with theirs:
             self._process = subprocess.Popen(
@@ -300,6 +300,7 @@ class _Server:
             message: dict[str, Any] = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             return None
+        self.has_forked |= "began" in message
         return message
 
     def kill(self) -> None:

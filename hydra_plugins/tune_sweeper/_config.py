@@ -111,7 +111,7 @@ class PbtConf(SweeperConf):
     strategy: str = f"{_SEARCH}._pbt:Pbt"
     name: str = "pbt"
     n_trials: int | None = None  # the population
-    keep_checkpoints: int | None = 1  # beside those of its members, which are limited
+    keep_checkpoints: int | None = 1  # its limit of checkpoints has room for no more
     population_size: int = 8  # fewer than 4 leave nothing to choose between
     init_candidates: int | None = None  # configurations that train the first step; null: as many
     step_epochs: int | None = None  # null: a tenth of the training

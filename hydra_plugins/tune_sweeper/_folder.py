@@ -81,21 +81,17 @@ def _continue(plan: Plan, folder: Path) -> Record:
         record = Record.resume(folder)
     old, new = record.header["fingerprint"], plan.fingerprint()
     changes = _record.differences(old, new)
-    others = [change for change in changes if not change.startswith(_BUDGET)]
-    may_extend = all(change.startswith(_extensible(plan)) for change in others)
-    if others and not (may_extend and plan.conf.on_change == "extend"):
+    may_extend = all(change.startswith(_extensible(plan)) for change in changes)
+    if changes and not (may_extend and plan.conf.on_change == "extend"):
         record.close()
         how = ", or hydra.sweeper.on_change=extend for another space" if may_extend else ""
         raise UsageError(
-            f"{folder} holds another search: {'; '.join(others[:5])}. Type the old values or"
+            f"{folder} holds another search: {'; '.join(changes[:5])}. Type the old values or"
             f" another hydra.sweep.dir{how}"
         )
-    if changes or record.header["n_trials"] != plan.conf.n_trials:
+    if old != new or record.header["n_trials"] != plan.conf.n_trials:
         record.change({**plan.header(record.header["seed"])})
     return record
-
-
-_BUDGET = "settings.max_epochs_total:"  # as n_trials: more of it is the same search
 
 
 def _extensible(plan: Plan) -> tuple[str, ...]:
@@ -104,7 +100,7 @@ def _extensible(plan: Plan) -> tuple[str, ...]:
     Where jobs continue checkpoints, one training has one config and one horizon; the members of a
     population are in its space and stay there.
     """
-    if plan.population_size is not None:
+    if plan.is_population:
         return ()
     in_space = ("space.", "fixed", "initial")
     return in_space if plan.trains_in_steps else (*in_space, "config.")

@@ -45,9 +45,9 @@ class Plan:
         return bool(_OF_STEPS & set(self.own))
 
     @property
-    def population_size(self) -> int | None:
-        """How many members train side by side, the dead of which the strategy itself replaces."""
-        return self.own.get("population_size")
+    def is_population(self) -> bool:
+        """Whether members train side by side, the dead of which the strategy itself replaces."""
+        return "population_size" in self.own
 
     def n_jobs(self, strategy: Strategy) -> int | None:
         """How many jobs there will be, where that is known."""

@@ -56,7 +56,8 @@ class Step:
     """What a training in steps needs to know; a task gets it as its second argument.
 
     It trains from `resume_from` (None: from scratch) to the end of epoch `until_epoch`, and leaves
-    `checkpoints/last.ckpt` in `folder`.
+    `checkpoints/last.ckpt` in `folder`. After an interruption `resume_from` is the step's own
+    checkpoint, which may have all its epochs: then only the result is missing.
     """
 
     folder: Path
@@ -198,7 +199,7 @@ def _run(plan: Plan, record: Record, task: Task) -> Outcome:
             conf,
             n_slots=1,
             can_resume=plan.trains_in_steps,
-            replaces_dead=plan.population_size is not None,
+            replaces_dead=plan.is_population,
         ),
         on_restored=watch.restore,
         on_start=watch.started,

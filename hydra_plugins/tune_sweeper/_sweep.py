@@ -142,7 +142,7 @@ class Sweep:
             f" seed {record.header['seed']}, in {record.folder}"
         ]
         lines += [f"  {p.describe()}{self._note_on(p)}" for p in self._plan.space.parameters]
-        if (self._plan.population_size or _FEWEST_MEMBERS) < _FEWEST_MEMBERS:
+        if self._plan.own.get("population_size", _FEWEST_MEMBERS) < _FEWEST_MEMBERS:
             lines.append("  a population of so few hardly has a quarter to copy: better 4 or more")
         if record.torn:
             lines.append("  a torn record at the journal's end was set aside (trials.torn)")
@@ -156,8 +156,8 @@ class Sweep:
 
     def _note_on(self, parameter: Parameter) -> str:
         """What a population may not do with it."""
-        is_moved = self._plan.population_size is not None
-        return ", constant along a training" if is_moved and parameter.is_frozen else ""
+        is_constant = self._plan.is_population and parameter.is_frozen
+        return ", constant along a training" if is_constant else ""
 
     def _closing(self, reason: str) -> list[str]:
         progress = self._loop.progress
@@ -180,7 +180,7 @@ class Sweep:
         ]
 
     def _used_up(self) -> list[str]:
-        """Why a sweep is complete before n_trials, when it is."""
+        """Why a sweep is complete before its n_trials or its budget, when it is."""
         n = len({job.proposal.trial for job in self._record.jobs.values()})
         budget, wanted = self._plan.own.get("max_epochs_total"), self._plan.conf.n_trials
         if budget and wanted and n >= wanted:
@@ -189,18 +189,19 @@ class Sweep:
         return [f"the space has no more than {n} configurations"] if is_short else []
 
     def _left_over(self, budget: int) -> list[str]:
-        """What trials that were too few left of a budget, when a full training has room in it."""
-        longest: dict[int, int] = {}  # by trial, whose jobs continue each other
-        for n, end in self._record.ends.items():
-            trial = self._record.jobs[n].proposal.trial
-            longest[trial] = max(longest.get(trial, 0), end.epochs_done or 0)
-        n_epochs = sum(longest.values())
-        horizon = value_of(self._plan.search.base, self._plan.conf.keys.epochs)
-        if budget - n_epochs < horizon:
+        """Says that n_trials left epochs for at least one more full training."""
+        epochs: dict[int, int] = {}  # by trial, whose jobs continue each other
+        for job in self._record.jobs.values():
+            trial, until = job.proposal.trial, job.proposal.until_epoch or 0
+            epochs[trial] = max(epochs.get(trial, 0), until)
+        plan, n_epochs = self._plan, sum(epochs.values())
+        full = plan.own["max_epochs"] or value_of(plan.search.base, plan.conf.keys.epochs)
+        if budget - n_epochs < full:
             return []
+        more = f"hydra.sweeper.n_trials=null hydra.sweep.dir={as_text(str(self._record.folder))}"
         return [
-            f"all {self._plan.conf.n_trials} trials took {n_epochs} of max_epochs_total={budget}"
-            " epochs: hydra.sweeper.n_trials=null starts more as long as these last"
+            f"all {plan.conf.n_trials} trials took {n_epochs} of max_epochs_total={budget} epochs:"
+            f" type {more} for more trials"
         ]
 
     def _winner(self, job: Job, value: float) -> str:
@@ -229,7 +230,7 @@ class Sweep:
     def _horizon(self) -> int | None:
         """The epoch with which every trial is over; None where some are over before."""
         plan = self._plan
-        is_whole = plan.population_size is not None and plan.own["init_candidates"] is None
+        is_whole = plan.is_population and plan.own["init_candidates"] is None
         return value_of(plan.search.base, plan.conf.keys.epochs) if is_whole else None
 
     def _compared(self, job: Job) -> dict[str, Any]:
@@ -252,7 +253,7 @@ class Sweep:
             n_slots=n_slots,
             can_resume=has_key(self._plan.search.base, conf.keys.resume_from),
             in_process=self._launcher.in_batches,
-            replaces_dead=self._plan.population_size is not None,
+            replaces_dead=self._plan.is_population,
         )
 
     def _has_trained(self) -> bool:

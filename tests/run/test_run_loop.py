@@ -369,15 +369,25 @@ def test_rule_ends_the_sweep(
     assert json.loads((tmp_path / FILE).read_text().splitlines()[-1])["reason"] == reason
 
 
-@pytest.mark.parametrize("rule", [{"fail_fast": 3}, {"max_failures": 0.5}])
-def test_dead_members_of_a_population_are_no_failures(tmp_path: Path, rule: dict[str, Any]) -> None:
-    """They are replaced; what raises still counts."""
-    values = [math.nan] * 5
-    dead = Sweep(tmp_path / "dead", Listed(values), replaces_dead=True, **rule)
-    raising = Sweep(tmp_path / "raising", Listed(["boom"] * 6), replaces_dead=True, **rule)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (math.nan, "complete"),
+        (-math.inf, "complete"),
+        ("boom", "max_failures"),
+        (None, "max_failures"),
+    ],
+    ids=str,
+)
+def test_dead_members_of_a_population_are_no_failures(
+    tmp_path: Path, value: Any, reason: str
+) -> None:
+    """They are replaced; what raises still counts, and what returns no number at all."""
+    rules = {"replaces_dead": True, "fail_fast": 3, "max_failures": 0.5}
+    sweep = Sweep(tmp_path, Listed([math.nan, *[value] * 6]), **rules)
 
-    assert (dead.run(), len(dead.ends)) == ("complete", 5)
-    assert raising.run() in rule
+    assert sweep.run() == reason
+    assert len(sweep.ends) == (7 if reason == "complete" else 5)
 
 
 def test_running_jobs_end_after_a_rule_said_stop(tmp_path: Path) -> None:
@@ -420,6 +430,11 @@ def make_pbt() -> Strategy:
     return Pbt(PLANE, seed=1, epochs=4, step_epochs=1, population_size=3, in_batches=True)
 
 
+def make_wide_pbt() -> Strategy:
+    settings: dict[str, Any] = {"population_size": 4, "score_window": 2, "in_batches": True}
+    return Pbt(PLANE, seed=1, epochs=6, step_epochs=1, **settings)
+
+
 def make_asha(**settings: Any) -> Strategy:
     return Asha(PLANE, seed=1, epochs=4, n_trials=6, eta=2.0, **settings)
 
@@ -442,6 +457,7 @@ RUNS: dict[str, tuple[Callable[[], Strategy], dict[str, Any]]] = {
     "bayes": (make_bayes, {}),
     "pbt": (make_pbt, {}),
     "pbt, few checkpoints": (make_pbt, {"keep_checkpoints": 1}),
+    "pbt, two at once": (make_wide_pbt, {"n_parallel": 2}),
     "asha": (make_asha, {}),
     "asha, two at once": (make_asha, {"n_parallel": 2, "keep_checkpoints": 1}),
     "asha, model": (lambda: make_asha(proposer="bayes", brackets=2), {}),

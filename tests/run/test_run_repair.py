@@ -1,6 +1,8 @@
 """A journal of which one bit was flipped, anywhere."""
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,25 +84,56 @@ def test_configuration_that_lacks_a_repeat_is_lost(
     assert {r["trial"] for r in kept if r["type"] == "ask"} == trials
 
 
-@pytest.mark.parametrize("name", ["random", "bayes", "pbt", "asha", "random, repeats"])
-def test_end_that_was_lost_changes_nothing(name: str, tmp_path: Path) -> None:
+NAMES = ["random", "bayes", "pbt", "pbt, two at once", "asha", "random, repeats"]
+
+
+@pytest.mark.parametrize("share", [0.55, 0.7])
+@pytest.mark.parametrize("name", NAMES)
+def test_end_that_was_lost_changes_nothing(name: str, share: float, tmp_path: Path) -> None:
     """The result lies in the job's folder, and belongs before whatever continued its training."""
     unbroken = start(tmp_path / "unbroken", name)
     unbroken.run()
-    lines = (tmp_path / "unbroken" / FILE).read_bytes().splitlines(keepends=True)
-    lines = lines[: len(lines) * 2 // 3]
-
-    for i in (i for i, line in enumerate(lines[:-1]) if b'"type": "end"' in line):
-        folder = tmp_path / str(i)
-        shutil.copytree(tmp_path / "unbroken", folder)
-        damaged = [*lines[:i], lines[i].replace(b'"end"', b'"enb"'), *lines[i + 1 :]]
-        (folder / FILE).write_bytes(b"".join(damaged))
-        assert repair(folder) is not None
+    for i, folder in _damaged(tmp_path / "unbroken", share):
         for _ in range(2):  # the end that is found now stands behind those of its children
             resumed = start(folder, name)
             resumed.run()
 
             assert plain(history(resumed)) == plain(history(unbroken)), f"without line {i}"
+            assert resumed.loop.progress.best == unbroken.loop.progress.best
+
+
+@pytest.mark.parametrize("name", ["pbt", "pbt, two at once", "asha"])
+def test_end_that_was_lost_with_its_result_ends_the_sweep_all_the_same(
+    name: str, tmp_path: Path
+) -> None:
+    """Where a child began, its parent is not trained again."""
+    unbroken = start(tmp_path / "unbroken", name)
+    unbroken.run()
+    for i, folder in _damaged(tmp_path / "unbroken", 0.7, is_without_result=True):
+        resumed = start(folder, name)
+
+        assert resumed.run() == "complete"
+        steps = [(job.proposal.trial, job.proposal.step) for job in resumed.record.jobs.values()]
+        assert len(set(steps)) == len(steps), f"without line {i}"
+
+
+def _damaged(
+    whole: Path, share: float, *, is_without_result: bool = False
+) -> Iterator[tuple[int, Path]]:
+    """Copies of a sweep of which a share was done, each repaired without the end of one job."""
+    lines = (whole / FILE).read_bytes().splitlines(keepends=True)
+    lines = lines[: int(len(lines) * share)]
+    for i in (i for i, line in enumerate(lines[:-1]) if b'"type": "end"' in line):
+        folder = whole.with_name(f"{i}")
+        shutil.copytree(whole, folder)
+        if is_without_result:
+            job = json.loads(lines[i])["job"]
+            (ask,) = (r for r in map(json.loads, lines) if r["type"] == "ask" and r["job"] == job)
+            (folder / ask["folder"] / "result.json").unlink()
+        damaged = [*lines[:i], lines[i].replace(b'"end"', b'"enb"'), *lines[i + 1 :]]
+        (folder / FILE).write_bytes(b"".join(damaged))
+        assert repair(folder) is not None
+        yield i, folder
 
 
 def _facts(record: dict[str, object]) -> dict[str, object]:

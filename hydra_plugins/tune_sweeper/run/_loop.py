@@ -123,6 +123,8 @@ class Loop:
         self._level = 0  # of the interrupts that were acted upon
         self._left: list[Job] = []  # asked for, not started: of an earlier process, or repeats
         self._noted: set[int] = set()  # jobs whose ends are counted
+        self._last: dict[int, int] = {}  # jobs by trial, while the record is read
+        self._is_restored = False
         self._values: dict[int, float | None] = {}  # by job, of configurations not yet told
         self._kept: set[int] = set()  # ended jobs whose checkpoints are on the disk
 
@@ -196,12 +198,14 @@ class Loop:
             if job.number not in self._record.ends:
                 self._recover(job)
         self._left.sort(key=lambda job: job.number)
+        self._is_restored = True
 
     def _replay(self, event: Mapping[str, Any]) -> None:
         if event["type"] == "ask" and event["repeat"] == 0:
-            proposal = self._record.jobs[event["job"]].proposal
-            self._replay_parent(proposal.parent)
-            self._strategy.accept([proposal])
+            job = self._record.jobs[event["job"]]
+            if is_step(job):
+                self._take_ends_before(job)
+            self._strategy.accept([job.proposal])
         elif event["type"] == "start":
             self._started.add(event["job"])
         elif event["type"] == "end" and event["job"] not in self._noted:
@@ -209,22 +213,24 @@ class Loop:
         elif event["type"] == "drop":
             self._kept -= set(event["jobs"])
 
-    def _replay_parent(self, parent: int | None) -> None:
-        """Notes how a parent ended: a damaged journal may have lost that, or have it later."""
-        jobs = self._record.jobs
-        repeats = range(0) if parent is None else range(parent, parent + self._rules.repeats)
-        for number, job in ((n, jobs[n]) for n in repeats if n in jobs):
-            if number not in self._record.ends:
-                self._end(job, self._result_of_parent(job))
-            elif number not in self._noted:
+    def _take_ends_before(self, job: Job) -> None:
+        """Ends without which a step cannot have begun: a damaged journal has them later, or not."""
+        trial = job.proposal.trial
+        before = {n for n in (self._last.get(trial), job.proposal.parent) if n is not None}
+        for number in sorted(before - self._noted):
+            if number in self._record.ends:
                 self._note(self._record.ends[number])
+            elif number in self._record.jobs:
+                earlier = self._record.jobs[number]
+                self._end(earlier, self._lost_result(earlier))
+        self._last[trial] = job.number
 
-    def _result_of_parent(self, job: Job) -> Result:
-        """What lies in the folder of a job that is known to have ended."""
+    def _lost_result(self, job: Job) -> Result:
+        """The result in the folder of a job that is known to have ended; without one it died."""
         result = _result.read(self._record.folder / job.folder)
-        if result is not None and result.status == DONE:
-            return result
-        return Result(DIED, error="its end was lost with a part of the journal")
+        if result is None or result.status in LOST:
+            return Result(DIED, error="its end was lost with a part of the journal")
+        return result
 
     def _complete_repeats(self) -> None:
         """Asks for the rest when a process ended between the repeats of one configuration."""
@@ -341,7 +347,8 @@ class Loop:
             raise TaskRefused(str(end.error), has_trained=end.status != REFUSED)
         end = self._record.end(end)
         self._note(end)
-        progress = copy.copy(self.progress)
+        # Of an end that is found while the record is read, once all of it is.
+        progress = copy.copy(self.progress) if self._is_restored else self.progress
         self._news.append(lambda: self._on_end(job, end, progress))
 
     def _unproven(self, job: Job) -> list[str]:
@@ -357,17 +364,18 @@ class Loop:
         return self._record.parent(job) is not None or job.attempt > 1
 
     def _is_gone(self, source: str | None) -> bool:
-        """Whether a job's checkpoint vanished below it: another child found it damaged, say."""
+        """Whether a job's checkpoint vanished below it, as when another child set it aside."""
         return source is not None and not (self._record.folder / source).exists()
 
     def _may_try_again(self, job: Job, result: Result, source: str | None) -> bool:
-        """What we interrupted always; what the world broke a number of times."""
+        """What we interrupted or gave a bad checkpoint always, what the world broke at times."""
         if result.status == UNREADABLE:
             if source is not None:
                 file = self._record.folder / source
                 with contextlib.suppress(FileNotFoundError):  # another child came first
                     file.replace(file.with_name(f"{file.name}.unreadable"))
-            return True  # where an earlier process knew the file, the next attempt tells its name
+            # Which file an earlier process gave it is not known: the next attempt finds it again.
+            return True
         losses = self._record.losses.get(job.number, {}).values()
         return self._level > 0 or sum(s == DIED for s in losses) < self._rules.retries
 

@@ -307,6 +307,9 @@ def _can_continue(folder: Path, fingerprint: Mapping[str, Any]) -> bool:
     return True
 
 
+_BUDGETS = {"settings.max_epochs_total"}  # more or less of it is the same search, as of n_trials
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What changed, a line a key; a key that only the new one has is younger than the record.
 
@@ -317,6 +320,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     lines = [f"{prefix}{key}: new" for key in new if is_typed and key not in old]
     for key, before in old.items():
         name = f"{prefix}{key}"
+        if name in _BUDGETS:
+            continue
         if key not in new:
             lines.append(f"{name}: {before!r} -> gone")
         elif isinstance(before, Mapping) and isinstance(new[key], Mapping):

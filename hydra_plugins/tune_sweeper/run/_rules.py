@@ -1,12 +1,12 @@
 """When a sweep ends by itself, judged from the ends of its jobs one by one."""
 
 import bisect
+import math
 import time
 from dataclasses import dataclass, field
 
 from ._objective import Objective
 from ._record import TIME_S, End
-from ._result import INVALID
 
 FAIL_FAST, MAX_FAILURES = "fail_fast", "max_failures"  # reasons that are failures of the sweep
 _ENDS_BEFORE_SHARE = 5  # a share of failures means nothing before so many ends
@@ -23,7 +23,7 @@ class Rules:
     can_resume: bool = False  # whether a job continues the checkpoint of its earlier attempt
     fail_fast: int | None = None  # the first so many ends all failed
     max_failures: float | None = None  # a number of failed jobs, below 1 a share of the ended ones
-    replaces_dead: bool = False  # a value that is no number is the strategy's business, no failure
+    replaces_dead: bool = False  # whether a loss that is no number is the strategy's business
     time_s: float | None = None  # of this process
     target: float | None = None  # in the user's direction
     patience: int | None = None  # so many configurations without a new best
@@ -46,8 +46,9 @@ class Progress:
     def add(self, end: End) -> None:
         """Counts one more job that is over."""
         self.n_ended += 1
-        is_replaced = self.rules.replaces_dead and end.status == INVALID
-        self.n_failed += end.value is None and not is_replaced
+        is_dead = not math.isfinite(end.metrics.get(self.objective.name, 0.0))
+        is_failure = end.value is None and not (is_dead and self.rules.replaces_dead)
+        self.n_failed += is_failure
 
     def rank(self, job: int, score: float) -> None:
         """Ranks a configuration, all of whose repeats are done; `job` is the first of them."""

@@ -20,7 +20,7 @@ from ._trial import Observation, Proposal, rank
 EXPLOITS = ("truncation", "tournament", "none")
 KEEPS = ("winner", "population", "all")
 _MOST_KEPT = 1.5  # checkpoints for each member, besides one for each job that ran at once
-_N_BEST_KEPT = 2  # of these, what a sweep keeps of its best: that checkpoint, and whose child it is
+_N_BEST_KEPT = 2  # of these, for keep_checkpoints=1: the best one, and that which it continued
 _FEWEST_STEPS = 4  # fewer than that leave no time for a schedule to emerge
 
 

@@ -148,8 +148,9 @@ class Population:
             return None
         scores, parent = [observation.score], observation.proposal.parent
         while parent is not None and len(scores) < self._window:
-            earlier = self._raw[parent]
-            assert earlier.score is not None, "nobody goes on from a dead one"
+            earlier = self._raw.get(parent)
+            if earlier is None or earlier.score is None:  # its end was lost with a journal's part
+                break
             scores.append(earlier.score)
             parent = earlier.proposal.parent
         return sum(scores) / len(scores)

@@ -29,7 +29,7 @@ def test_halving_trains_no_epoch_twice(run: Run, tmp_path: Path) -> None:
     assert epochs == wanted
     assert sum(epochs.values()) < 9 * 9 * 0.6
     took = f"all 9 trials took {sum(epochs.values())} of max_epochs_total=900 epochs"
-    assert f"{took}: hydra.sweeper.n_trials=null starts more" in done.stdout
+    assert f"{took}: type hydra.sweeper.n_trials=null hydra.sweep.dir=here" in done.stdout
     assert max(job.proposal.until_epoch or 0 for job in jobs) == 9
 
 

@@ -55,7 +55,10 @@ def test_proposals_live_on_the_natural_scale(main_sweep: tuple[str, Path]) -> No
 
 @pytest.mark.parametrize("strategy", ["random", pytest.param("pbt", marks=pytest.mark.slow)])
 def test_printed_command_trains_the_winner_again(run: Run, tmp_path: Path, strategy: str) -> None:
-    """Exactly, epoch by epoch; and so does best.yaml. Of changed values, the last step alone."""
+    """Exactly, epoch by epoch; and so does best.yaml.
+
+    Of changed values, the last step alone; a member whose values never changed, from the beginning.
+    """
     size = "population_size=3" if strategy == "pbt" else "n_trials=3"
     more = (f"hydra.sweeper.{size}", "lr=interval(1e-3,1)", "model=mlp", "epochs=4", "seed=5")
     done = run(TRAIN, "-m", f"hydra/sweeper={strategy}", *more, BASIC, "flip_probability=0.2")
@@ -71,7 +74,9 @@ def test_printed_command_trains_the_winner_again(run: Run, tmp_path: Path, strat
         words = shlex.split(typed)
         script = next(i for i, word in enumerate(words) if word.endswith("train.py"))
         run(TRAIN, *words[script + 1 :], f"hydra.run.dir=again{i}")
-        assert progress_of(tmp_path / f"again{i}") == winner
+        again = progress_of(tmp_path / f"again{i}")
+        assert again[-len(winner) :] == winner
+        assert len(again) in (len(winner), 4)
     assert best["best_value"] == winner[-1]["val/loss"]
 
 

@@ -140,22 +140,15 @@ class Pbt:
         )
 
     def _needed(self) -> set[int]:
-        decided = self._decided()
-        replaced, donors = {own.job for own, _ in decided}, {donor.job for _, donor in decided}
-        return (self._population.waiting_jobs() - replaced) | donors | self._possible_donors()
-
-    def _decided(self) -> list[tuple[Observation, Observation]]:
-        """Who waits and will copy whom: known once the whole population has come as far."""
+        """What who waits goes on from: its own, or a donor's once the whole step is known."""
         waiting = self._population.waiting()
         steps = {own.proposal.step for own in waiting.values()}
         complete = {step for step in steps if self._population.is_complete(step)}
-        pairs = []
+        found = self._possible_donors()
         for index, own in waiting.items():
-            step = own.proposal.step
-            if step in complete:
-                donor = self._final_donor(index, own)
-                pairs += [(own, donor)] if donor is not None else []
-        return pairs
+            donor = self._final_donor(index, own) if own.proposal.step in complete else None
+            found.add((donor or own).job)
+        return found
 
     def _final_donor(self, index: int, own: Observation) -> Observation | None:
         """Whom a member copies after a step that is complete, looked up once."""

@@ -101,10 +101,6 @@ class Population:
         unfinished = self._unfinished().items()
         return {i: m.last for i, m in unfinished if m.results and not m.is_busy}
 
-    def waiting_jobs(self) -> set[int]:
-        """The jobs of these."""
-        return {own.job for own in self.waiting().values()}
-
     def last_jobs(self) -> set[int]:
         """The last job of each member."""
         return {m.last.job for m in self._staying().values() if m.results}

@@ -18,6 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.basecontainer import BaseContainer
 
 from ._leftovers import flush
 from ._sources import remember_sources
@@ -46,17 +47,21 @@ class HydraJobs:
         A JobReturn where one is wanted; else the failure in words, empty when there is none.
         """
         order: Order = pickle.loads(message)
+        resolvers = set(BaseContainer._resolvers)
         try:
             returned = self._run(order)
         except BaseException as error:  # a job must not end the worker before it has answered
             returned = _broken(order, error)
         is_clean = returned.status == JobStatus.COMPLETED
+        is_clean &= BaseContainer._resolvers.keys() == resolvers  # they can be registered once
         answer = _pickled(returned) if order.wants_return else _failure(returned).encode()
         return is_clean, answer
 
     def _run(self, order: Order) -> JobReturn:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, order.overrides)
         with open_dict(config):
+            for name in config.hydra.job.env_copy:  # it has them; a file would tell everybody
+                config.hydra.job.env_set.pop(name, None)
             config.hydra.job.id = f"{config.hydra.job.name}_{order.number}"
             config.hydra.job.num = order.number
         # For the names of folders; run_job sets it properly, which takes a copy of Hydra's node.

@@ -35,16 +35,13 @@ class WorkersLauncher(PoolLauncher):
     ) -> None:
         from ._devices import make_slots
 
-        super().__init__()
+        super().__init__(threads=threads, preload=preload, jobs_per_worker=jobs_per_worker)
         self._slots: list[Slot] = make_slots(
             OmegaConf.to_container(devices) if OmegaConf.is_config(devices) else devices,
             slots_per_device=slots_per_device,
             devices_per_job=devices_per_job,
             cpu_slots=cpu_slots,
         )
-        self._threads = threads
-        self._preload = list(preload)
-        self._jobs_per_worker = jobs_per_worker
 
     @property
     def n_slots(self) -> int:

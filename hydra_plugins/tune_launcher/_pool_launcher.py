@@ -10,6 +10,7 @@ import pickle
 import signal
 import weakref
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -47,7 +48,19 @@ class PoolLauncher(Launcher):
 
     has_queue = False  # whether it takes more jobs than it has slots
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, threads: int | None, preload: Sequence[str], jobs_per_worker: int
+    ) -> None:
+        """Keeps the settings that all of them have.
+
+        Raises:
+            ValueError: a number below 1, or a module that is not there.
+        """
+        _check_counts(threads=threads, jobs_per_worker=jobs_per_worker)
+        _check_modules(preload)
+        self._threads = threads
+        self._preload = list(preload)
+        self._jobs_per_worker = jobs_per_worker
         self._pool: JobPool | None = None
 
     def setup(
@@ -169,6 +182,18 @@ class PoolLauncher(Launcher):
         from ._job import modules_of
 
         return [*preload, *modules_of(self._task_function)]
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"hydra.launcher.{name}={value}: expected an integer from 1 on")
+
+
+def _check_modules(names: Sequence[str]) -> None:
+    for name in names:
+        if find_spec(name.partition(".")[0]) is None:
+            raise ValueError(f"hydra.launcher.preload: there is no module {name}")
 
 
 def _job_return(ended: "Ended", overrides: Sequence[str]) -> JobReturn:

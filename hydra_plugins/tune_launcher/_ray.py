@@ -35,7 +35,7 @@ class RayWorkersLauncher(PoolLauncher):
         preload: Sequence[str],
         jobs_per_worker: int,
     ) -> None:
-        super().__init__()
+        super().__init__(threads=threads, preload=preload, jobs_per_worker=jobs_per_worker)
         _check_ray()
         from ._ray_cluster import connect, make_share
 
@@ -44,9 +44,6 @@ class RayWorkersLauncher(PoolLauncher):
         self._max_jobs_at_once = _checked(max_jobs_at_once)
         if max_jobs_at_once is None:
             self._share.check_room()
-        self._threads = threads or max(1, int(cpus_per_job))
-        self._preload = list(preload)
-        self._jobs_per_worker = jobs_per_worker
 
     @property
     def n_slots(self) -> int:
@@ -63,7 +60,7 @@ class RayWorkersLauncher(PoolLauncher):
             env={key: os.environ[key] for key in self._config.hydra.job.env_copy},
             make_runner=self._runner(),
             modules=self._modules(self._preload),
-            threads=self._threads,
+            threads=self._threads or max(1, int(self._share.cpus)),
             jobs_per_worker=self._jobs_per_worker,
         )
         return RayPool(self._share, setup)

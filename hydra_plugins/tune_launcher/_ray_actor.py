@@ -39,7 +39,12 @@ class SlotActor:
         os.set_blocking(self._wake, False)
 
     def open(self, setup: Setup) -> str:
-        """Begins to import what the jobs need; gives back the slot's label."""
+        """Imports what the jobs need, before the time of any of them runs; gives the slot's label.
+
+        Raises:
+            FileNotFoundError: the node does not share the driver's files.
+            PoolBroken: it cannot import what the jobs need.
+        """
         _enter(setup.folder)
         sys.path[:] = dict.fromkeys([*setup.path, *sys.path])
         os.environ.update(setup.env)
@@ -54,6 +59,7 @@ class SlotActor:
             # its connection end, and has the time to end what the job started too.
             is_server_apart=True,
         )
+        self._pool.wait_until_ready()
         return slot.label
 
     def run(self, number: int, message: bytes) -> Ended:

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import NoReturn
@@ -25,7 +24,6 @@ def work(driver: Connection, run: Runner) -> NoReturn:
     # A job is asked to end by SIGTERM. One that does not know this goes on to its end.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    _watch(driver)
     _reseed()
     is_clean, pid = True, os.getpid()
     while is_clean:
@@ -41,18 +39,6 @@ def work(driver: Connection, run: Runner) -> NoReturn:
         driver.send_bytes((KEEP if is_clean else REPLACE) + answer)
         gc.collect()  # a warm process would keep every training's cycles: 3 MB each
     os._exit(0)
-
-
-def _watch(driver: Connection) -> None:
-    """Where the kernel does not tell of a parent's death, a thread does."""
-    if sys.platform != "linux":
-        threading.Thread(target=_die_with_server, args=(os.getppid(),), daemon=True).start()
-
-
-def _die_with_server(server: int) -> None:
-    while os.getppid() == server:
-        threading.Event().wait(0.5)
-    os.killpg(0, signal.SIGKILL)
 
 
 def _reseed() -> None:

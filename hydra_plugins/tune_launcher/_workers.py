@@ -21,12 +21,14 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ._devices import Slot
-from ._server import environment, kill_group
+from ._guard import kill_group
+from ._server import environment
 from ._worker import KEEP
 
 _SERVER = "from hydra_plugins.tune_launcher import _server; _server.main({fd}, is_apart={is_apart})"
 _STDERR = 2
 _CLOSE_S = 5.0  # the server takes milliseconds to end its workers
+_DEAF_S = 30.0  # and to answer, once its imports are done
 
 
 class PoolBroken(RuntimeError):
@@ -108,6 +110,16 @@ class Pool:
         if self._server is None:
             self._server = _Server(self._setup, self._threads, is_apart=self._is_server_apart)
 
+    def wait_until_ready(self) -> None:
+        """Blocks until all that the jobs need is imported.
+
+        Raises:
+            PoolBroken: the server could not import it.
+        """
+        self.start()
+        while self._server is not None and not self._server.is_ready:
+            self._news()
+
     def submit(self, number: int, message: bytes) -> str:
         """Runs a job in a free slot; gives back the slot's label.
 
@@ -138,8 +150,8 @@ class Pool:
         waiting = self.waiting
         while self._busy:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = wait(self._sources(wake_fd), left)
-            ended = self._take(ready)
+            ready = wait(self._sources(wake_fd), self._patience(left))
+            ended = self._take(ready) or self._lose_deaf_server()
             is_woken = wake_fd is not None and wake_fd in ready
             if ended or not ready or is_woken or self.waiting != waiting:
                 return ended
@@ -148,14 +160,14 @@ class Pool:
     def signal(self, number: int, signum: int) -> None:
         """Sends a signal to a job's process: SIGTERM asks it to end, SIGKILL takes its group."""
         if number in self._busy:
-            _signal(self._busy[number], signum)
+            self._send_signal(self._busy[number], signum)
 
     def abandon(self) -> None:
         """Ends the jobs that wait for the server's imports, which may take minutes.
 
-        A server that has forked is through with them, and has to end what its workers leave.
+        A server that is through with them has to end what its workers leave.
         """
-        if self._server is not None and self.waiting and not self._server.has_forked:
+        if self._server is not None and self.waiting and not self._server.is_ready:
             self._server.kill()
 
     def close(self) -> None:
@@ -167,11 +179,25 @@ class Pool:
             self._server.close()
             self._server = None
 
+    def _send_signal(self, worker: _Worker, signum: int) -> None:
+        if signum == signal.SIGKILL and self._server is not None:
+            self._server.ping()  # it has to tell of the end
+        if worker.pid is None:
+            worker.signals.append(signum)
+        else:
+            _deliver(worker.pid, signum)
+
     def _sources(self, wake_fd: int | None) -> list[Any]:
         assert self._server is not None, "a busy worker has a server"
         sources: list[Any] = [self._server.connection]
         sources += [w.connection for w in self._busy.values() if not w.is_mute]
         return sources if wake_fd is None else [*sources, wake_fd]
+
+    def _patience(self, left: float | None) -> float | None:
+        """How long to wait: not for ever where the server owes an answer."""
+        assert self._server is not None, "a busy worker has a server"
+        times = [left, self._server.patience]
+        return min((t for t in times if t is not None), default=None)
 
     def _new_worker(self, slot: Slot) -> _Worker:
         self.start()
@@ -196,7 +222,7 @@ class Pool:
             answer = worker.connection.recv_bytes()
         except (EOFError, OSError):  # the server will say how it ended, if it did
             worker.is_mute = True
-            _signal(worker, signal.SIGKILL)
+            self._send_signal(worker, signal.SIGKILL)
             return []
         return [self._release(worker, answer)]
 
@@ -222,8 +248,12 @@ class Pool:
         if "broken" in news:
             self.close()
             raise PoolBroken(f"the workers cannot import what the jobs need: {news['broken']}")
+        if "ready" in news or "pong" in news:
+            return []
         if "began" in news:
             return self._began(news["worker"], news["began"])
+        if "unborn" in news:
+            return self._unborn(news["unborn"], news["error"])
         return self._ended(news["ended"], news["code"])
 
     def _everyone(self) -> list[_Worker]:
@@ -238,6 +268,11 @@ class Pool:
         for signum in worker.signals:
             _deliver(pid, signum)
         return []
+
+    def _unborn(self, key: int, error: str) -> list[Ended]:
+        lost = [w for w in self._busy.values() if w.key == key]
+        self._leaving.pop(key, None)
+        return [self._lose(w, f"no process can be made for it: {error}") for w in lost]
 
     def _ended(self, pid: int, code: int) -> list[Ended]:
         worker = next((w for w in self._everyone() if w.pid == pid), None)
@@ -267,13 +302,22 @@ class Pool:
         self.close()
         return lost
 
+    def _lose_deaf_server(self) -> list[Ended]:
+        """One that was stopped, or hangs: nothing would ever end."""
+        if self._server is None or self._server.patience != 0.0:
+            return []
+        self._server.kill()
+        return self._lose_server()
+
 
 class _Server:
     """The driver's end of the fork server."""
 
     def __init__(self, setup: bytes, threads: int, *, is_apart: bool) -> None:
         ours, theirs = socket.socketpair()
-        self.has_forked = False
+        self.is_ready = False  # its imports are done
+        self._n_asked = 0  # requests without an answer
+        self._heard = time.monotonic()  # or asked for the first of them
         self.connection = Connection(ours.detach())
         with theirs:
             self._process = subprocess.Popen(
@@ -290,6 +334,7 @@ class _Server:
         ours, theirs = socket.socketpair()
         with theirs:
             request = json.dumps({"worker": key, "env": dict(env)}).encode()
+            self._expect_answer()
             if _send(self.connection, request):
                 reduction.send_handle(self.connection, theirs.fileno(), self._process.pid)
         return Connection(ours.detach())
@@ -300,8 +345,26 @@ class _Server:
             message: dict[str, Any] = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             return None
-        self.has_forked |= "began" in message
+        self.is_ready |= "ready" in message
+        self._n_asked -= bool(message.keys() & {"began", "unborn", "pong"})
+        self._heard = time.monotonic()
         return message
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
+        self._expect_answer()
+        _send(self.connection, json.dumps({"ping": True}).encode())
+
+    def _expect_answer(self) -> None:
+        self._heard = time.monotonic() if not self._n_asked else self._heard
+        self._n_asked += 1
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds in which it has to answer; None: as long as it likes, as for its imports."""
+        if not self.is_ready or not self._n_asked:
+            return None
+        return max(0.0, self._heard + _DEAF_S - time.monotonic())
 
     def kill(self) -> None:
         """Ends the server at once, whatever it does."""
@@ -336,13 +399,6 @@ def _send(connection: Connection, message: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-def _signal(worker: _Worker, signum: int) -> None:
-    if worker.pid is None:
-        worker.signals.append(signum)
-    else:
-        _deliver(worker.pid, signum)
 
 
 def _deliver(pid: int, signum: int) -> None:

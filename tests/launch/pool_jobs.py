@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 N_CALLS = [0]
@@ -53,6 +54,12 @@ def _hang_with_daemon(argument: Any) -> None:
     time.sleep(60)
 
 
+def _orphans(n: int) -> list[int]:
+    """The pids of processes whose parent has ended, and which end themselves."""
+    script = ["setsid", "sh", "-c", "sleep 0.2 >&- & echo $!"]
+    return [int(subprocess.check_output(script)) for _ in range(n)]
+
+
 def _hang_deaf(argument: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -73,6 +80,11 @@ def _litter(argument: Any) -> None:
     signal.alarm(1)
     sys.path.insert(0, "/left/behind")
     sys.stdout = io.StringIO()
+
+
+def _server(argument: Any) -> int:
+    """What all workers are forked from, by way of their guards."""
+    return int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _wrap_output(argument: Any) -> None:
@@ -98,17 +110,21 @@ JOBS: dict[str, Callable[[Any], Any]] = {
     "echo": lambda argument: argument,
     "sleep": lambda seconds: time.sleep(seconds or 60),
     "pid": lambda argument: os.getpid(),
-    "parent": lambda argument: os.getppid(),
+    "guard": lambda argument: os.getppid(),
+    "server": _server,
     "calls": lambda argument: N_CALLS[0],
     "unclean": lambda argument: os.getpid(),
     "environment": lambda argument: dict(os.environ),
     "signals": lambda argument: signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
     "big": lambda argument: b"x" * argument,
     "exit": os._exit,
+    "stop_guard": lambda argument: os.kill(os.getppid(), signal.SIGSTOP) or time.sleep(60),
+    "kill_guard": lambda number: os.kill(os.getppid(), number) or time.sleep(60),
     "kill": lambda number: os.kill(os.getpid(), number),
     "segfault": lambda argument: ctypes.string_at(0),
     "hang_in_c": lambda argument: re.match(r"(a+)+$", "a" * 60 + "b"),
     "hang_deaf": _hang_deaf,
+    "orphans": _orphans,
     "hang_with_child": _hang_with_child,
     "hang_with_daemon": _hang_with_daemon,
     "leave_child": _child,

@@ -1,10 +1,21 @@
 """Global settings that a job leaves behind."""
 
+import _thread
+import decimal
 import gc
+import logging
+import multiprocessing
 import os
+import resource
 import signal
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +40,33 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}),
     ),
     "collection": (gc.isenabled, gc.disable),
+    "thresholds": (gc.get_threshold, lambda: gc.set_threshold(7)),
+    "user's signal": (
+        lambda: signal.getsignal(signal.SIGUSR2),
+        lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
+    ),
+    "warnings": (lambda: list(warnings.filters), lambda: warnings.simplefilter("ignore")),
+    "logging": (lambda: logging.root.manager.disable, lambda: logging.disable(logging.ERROR)),
+    "recursion": (sys.getrecursionlimit, lambda: sys.setrecursionlimit(5000)),
+    "profile": (sys.getprofile, lambda: sys.setprofile(lambda *_: None)),
+    "sockets": (socket.getdefaulttimeout, lambda: socket.setdefaulttimeout(3.0)),
+    "decimals": (
+        lambda: decimal.getcontext().prec,
+        lambda: setattr(decimal.getcontext(), "prec", 5),
+    ),
+    "start method": (
+        lambda: multiprocessing.get_start_method(allow_none=True),
+        lambda: multiprocessing.set_start_method("spawn", force=True),
+    ),
     "errors": (np.geterr, lambda: np.seterr(all="raise")),
     "grad": (torch.is_grad_enabled, lambda: torch.set_grad_enabled(False)),
     "threads": (torch.get_num_threads, lambda: torch.set_num_threads(torch.get_num_threads() + 1)),
     "dtype": (torch.get_default_dtype, lambda: torch.set_default_dtype(torch.float64)),
+    "device": (torch.get_default_device, lambda: torch.set_default_device("meta")),
+    "matmul": (
+        torch.get_float32_matmul_precision,
+        lambda: torch.set_float32_matmul_precision("medium"),
+    ),
     "deterministic": (
         torch.are_deterministic_algorithms_enabled,
         # The public way imports a compiler, and so costs the process.
@@ -69,3 +103,92 @@ def test_module_keeps_the_path_that_it_added(
     __import__("adds_a_path")
 
     assert not leftovers.take_back()
+
+
+@contextmanager
+def lower_limit() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def running_child() -> Iterator[None]:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        yield
+        child.kill()
+
+
+@contextmanager
+def running_thread() -> Iterator[None]:
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    yield
+    end.set()
+    thread.join()
+
+
+@contextmanager
+def forbidden_module() -> Iterator[None]:
+    sys.modules["no_such_module"] = None  # type: ignore[assignment]
+    yield
+    del sys.modules["no_such_module"]
+
+
+REMAINS = [lower_limit, running_child, running_thread, forbidden_module]
+
+
+@pytest.mark.parametrize("remains", REMAINS, ids=lambda change: change.__name__)
+def test_what_cannot_be_taken_back_costs_the_process(
+    remains: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """Whatever a thread or a child does, it does to no other job."""
+    leftovers = Leftovers()
+    with remains():
+        assert not leftovers.take_back()
+
+    assert Leftovers().take_back()
+
+
+def test_thread_and_child_that_end_cost_nothing() -> None:
+    """A pool that was shut down a moment ago, a child that nobody waited for."""
+    leftovers = Leftovers()
+    threading.Thread(target=time.sleep, args=(0.02,)).start()
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert leftovers.take_back()
+    child.wait()
+
+
+def test_thread_that_c_started_costs_nothing() -> None:
+    """Python cannot wait for it, and does not know whether it still runs."""
+    leftovers = Leftovers()
+    _thread.start_new_thread(threading.current_thread, ())
+    time.sleep(0.05)
+
+    assert leftovers.take_back()
+
+
+def test_child_that_a_cycle_holds_ends_with_it() -> None:
+    """As the workers of a data loader that a trainer refers to, and which refers to it."""
+    leftovers = Leftovers()
+    held = Holder()
+    held.itself = held
+    del held
+
+    assert leftovers.take_back()
+
+
+class Holder:
+    """A child that ends with its owner."""
+
+    def __init__(self) -> None:
+        self.itself: object = None
+        self.child = subprocess.Popen(["sleep", "60"])
+
+    def __del__(self) -> None:
+        self.child.kill()
+        self.child.wait()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -143,6 +144,23 @@ def test_job_sees_its_slot_and_nothing_of_slurm(
     assert not [name for name in seen if name.startswith("SLURM_")]
 
 
+def test_time_of_a_job_begins_after_the_imports(
+    make_ray_pool: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Else a limit would end every first job of every actor."""
+    (tmp_path / "slow_import.py").write_text("import time; time.sleep(2)")
+    with closing(make_ray_pool(modules=["slow_import"], path=[str(tmp_path), *sys.path])) as pool:
+        pool.submit(0, order("echo", 1))
+        began = time.monotonic()
+        while pool.waiting:
+            assert pool.wait(0.05) == []
+        seconds = time.monotonic() - began
+        ended = wait(pool)
+
+    assert seconds > 2
+    assert ended.loss is None
+
+
 def test_jobs_wait_while_the_cluster_is_full(make_ray_pool: Callable[..., Any]) -> None:
     """They have not begun, can be called off, and begin when there is room."""
     from hydra_plugins.tune_launcher._ray_cluster import Share
@@ -252,8 +270,7 @@ def test_pool_asks_when_ray_does_not_call_back(
 
 def test_bad_trials_cost_themselves_alone(run: Run, ray_cluster: None, tmp_path: Path) -> None:
     """One that leaves its process, one that is deaf and too slow; the others are done."""
-    # Here the limit includes what an actor imports, which takes long on a busy machine.
-    typed = ("x=0.1,0.9,0.2", "bad_above=0.5", "hydra.sweeper.trial_timeout_s=6")
+    typed = ("x=0.1,0.9,0.2", "bad_above=0.5", "hydra.sweeper.trial_timeout_s=2")
     run(APP, *GRID, *typed, "bad=hang_deaf")
     run(APP, *GRID, *typed, "bad=leave", "hydra.sweep.dir=again")
     again = _record.read(tmp_path / "again").ends

@@ -16,6 +16,7 @@ import pytest
 from pool_jobs import order
 from processes import descendants, is_alive, wait_until
 
+from hydra_plugins.tune_launcher import _workers
 from hydra_plugins.tune_launcher._devices import Slot
 from hydra_plugins.tune_launcher._workers import Ended, Pool, PoolBroken
 
@@ -128,8 +129,8 @@ def test_worker_is_renewed_after_a_number_of_jobs() -> None:
 
 def test_all_workers_are_forked_from_one_server(local_pool: Pool) -> None:
     """Which is a process of its own, not the driver."""
-    local_pool.submit(0, order("parent"))
-    local_pool.submit(1, order("parent"))
+    local_pool.submit(0, order("server"))
+    local_pool.submit(1, order("server"))
     ended = wait(local_pool)
     ended += wait(local_pool) if local_pool.n_running else []
     parents = {pickle.loads(e.answer or b"") for e in ended}
@@ -182,6 +183,7 @@ ENDINGS = [
     ("exit", 0, "left its process with exit code 0"),
     ("exit", 3, "left its process with exit code 3"),
     ("kill", signal.SIGKILL, "killed by SIGKILL"),
+    ("kill_guard", signal.SIGKILL, "killed by SIGKILL"),
     ("segfault", None, "killed by SIGSEGV"),
     ("leave_connection", None, "killed by SIGKILL"),
 ]
@@ -199,7 +201,10 @@ def test_lost_process_costs_one_job(pool: Pool, name: str, argument: Any, loss: 
     assert result(pool, "echo", 5) == 5
 
 
-@pytest.mark.parametrize("name", ["hang_deaf", "hang_in_c", "stop", "hang_with_child"])
+HANGS = ["hang_deaf", "hang_in_c", "stop", "stop_guard", "hang_with_child"]
+
+
+@pytest.mark.parametrize("name", HANGS)
 def test_hanging_job_can_be_killed(pool: Pool, name: str) -> None:
     """Deaf to signals, in C with the interpreter's lock, stopped, or with children."""
     pool.submit(0, order(name))
@@ -241,7 +246,7 @@ def test_abandoning_costs_no_job_that_runs() -> None:
         assert result(pool, "echo", 0) == 0
         pool.submit(1, order("sleep", 0.3))
         pool.submit(2, order("echo", 2))
-        assert pool.waiting == {2}
+        assert 2 in pool.waiting
         pool.abandon()
         ended = {e.number: e.loss for e in (*wait(pool), *wait(pool))}
 
@@ -279,14 +284,67 @@ def test_idle_worker_that_was_killed_is_replaced(pool: Pool) -> None:
 
 def test_lost_server_costs_the_running_jobs(pool: Pool) -> None:
     """The next job gets another server."""
-    server = result(pool, "parent")
+    server = result(pool, "server")
     pool.submit(0, order("sleep", 60))
     pool.wait(0.2)
     os.kill(server, signal.SIGKILL)
     lost = wait(pool)
 
     assert [(e.number, e.answer) for e in lost] == [(0, None)]
-    assert result(pool, "parent") != server
+    assert result(pool, "server") != server
+
+
+@pytest.fixture
+def stopped_server(local_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The pid of the pool's server, stopped while job 1 runs."""
+    monkeypatch.setattr(_workers, "_DEAF_S", 1.0)
+    server: int = result(local_pool, "server")
+    local_pool.submit(1, order("sleep", 60))
+    local_pool.wait(0.2)
+    os.kill(server, signal.SIGSTOP)
+    return server
+
+
+def test_stopped_server_costs_the_running_jobs(local_pool: Pool, stopped_server: int) -> None:
+    """A sweep does not wait for ever for an answer that takes milliseconds."""
+    local_pool.submit(2, order("echo", 2))
+    lost = wait(local_pool)
+
+    assert {(e.number, e.loss) for e in lost} == {(n, "its fork server was lost") for n in (1, 2)}
+    assert result(local_pool, "server") != stopped_server
+
+
+@pytest.mark.usefixtures("stopped_server")
+def test_stopped_server_is_noticed_when_a_job_dies(local_pool: Pool) -> None:
+    """It is the one to tell how."""
+    local_pool.signal(1, signal.SIGKILL)
+
+    assert wait(local_pool) == [Ended(1, None, "its fork server was lost")]
+    assert result(local_pool, "echo", 1) == 1
+
+
+def test_job_for_which_no_process_can_be_made_is_lost_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the number of processes is limited; the server and its workers go on."""
+    once = "import os\nfork = os.fork\n"
+    once += "def refuse():\n    os.fork = fork\n    raise BlockingIOError(11, 'no more')\n"
+    (tmp_path / "forks_once_in_vain.py").write_text(f"{once}os.fork = refuse\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with closing(make_pool(modules=["forks_once_in_vain"])) as pool:
+        lost = result(pool, "echo", 1)
+        good = result(pool, "echo", 2)
+
+    assert lost == Ended(0, None, "no process can be made for it: [Errno 11] no more")
+    assert good == 2
+
+
+def test_orphans_that_end_leave_no_zombies(local_pool: Pool) -> None:
+    """A job may start daemons by the dozen, and its worker lives for hundreds of jobs."""
+    pids = result(local_pool, "orphans", 20)
+
+    assert len(pids) == 20
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_hundred_deaths_leave_nothing_behind(local_pool: Pool) -> None:
@@ -319,7 +377,7 @@ from hydra_plugins.tune_launcher._workers import Pool
 
 pool = Pool([Slot(0, "a"), Slot(1, "b")], make_runner=pickle.dumps(pool_jobs.make), modules=[],
             threads=1, jobs_per_worker=9)
-pool.submit(0, pool_jobs.order("pid"))
+pool.submit(0, pool_jobs.order("server"))
 while not (ended := pool.wait()):
     pass
 pool.submit(0, pool_jobs.order(sys.argv[1]))
@@ -330,7 +388,8 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("name", ["sleep", "hang_in_c", "hang_deaf", "hang_with_daemon"])
-def test_killed_driver_leaves_no_process(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("takes_server", [False, True], ids=["driver", "driver and server"])
+def test_killed_driver_leaves_no_process(name: str, takes_server: bool, tmp_path: Path) -> None:
     """kill -9 of the driver, with workers stuck in C or with children of their own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     driver = subprocess.Popen(
@@ -340,12 +399,15 @@ def test_killed_driver_leaves_no_process(name: str, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert driver.stdout is not None
-    driver.stdout.readline()
-    wait_until(lambda: len(descendants(driver.pid)) >= 4)
+    server = int(driver.stdout.readline())
+    wait_until(lambda: len(descendants(driver.pid)) >= 6)
     if name == "hang_with_daemon":
         wait_until(lambda: (tmp_path / "daemon").exists())
     family = descendants(driver.pid)
     driver.kill()
-    driver.communicate()
+    if takes_server:
+        os.kill(server, signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
 
     wait_until(lambda: not any(map(is_alive, family)), 3.0)

@@ -138,13 +138,23 @@ _STRATEGIES: dict[str, Callable[[int], Strategy]] = {
 }
 
 
+def _header(strategy: str) -> dict[str, Any]:
+    return {
+        "strategy": strategy,
+        "seed": 0,
+        "metric": None,
+        "direction": "minimize",
+        "fingerprint": {},
+    }
+
+
 def _plane() -> Space:
     return Space((Interval("lr", 1e-3, 1.0, scale=LOG), Choice("model", ("cnn", "mlp"))))
 
 
 def _driver(name: str, n: int, is_shown: bool, folder: Path) -> dict[str, float]:
     """CPU ms a trial, and MB that they added."""
-    record = Record.create(folder, {"strategy": name})
+    record = Record.create(folder, _header(name))
     launcher = _NoJobs(record)
     loop = _loop(_STRATEGIES[name](n), launcher, record, is_shown=is_shown)
     before_mb, start = _resident_mb(), time.process_time()

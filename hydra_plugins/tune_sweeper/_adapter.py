@@ -92,8 +92,9 @@ def count_slots(launcher: Launcher, settings: Any) -> int:
     """How many jobs a Hydra launcher runs at once, as far as its settings tell."""
     if type(launcher).__name__ == "BasicLauncher":
         return 1
-    n_cores = os.cpu_count() or 1
-    n_jobs = settings.get("n_jobs")  # joblib's: negative ones count down from the cores
+    n_jobs = settings.get("n_jobs")
     if n_jobs is None:
-        return n_cores
-    return max(1, int(n_cores + 1 + n_jobs if n_jobs < 0 else n_jobs))
+        return os.cpu_count() or 1
+    from joblib import effective_n_jobs  # type: ignore[import-untyped]
+
+    return max(1, int(effective_n_jobs(n_jobs)))

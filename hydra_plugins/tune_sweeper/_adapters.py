@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from ._adapter import Adapter, Around
+from ._adapter import Adapter, Around, count_slots
 from ._batch import BatchLauncher
 from ._direct import DirectLauncher, JobLauncher
 from ._errors import UsageError
@@ -69,6 +69,9 @@ def adapt(launcher: Launcher, around: Around) -> Adapter:
     """The adapter that fits a launcher."""
     if _takes_single_jobs(launcher):
         return DirectLauncher(launcher, around)
+    is_joblib = type(launcher).__module__.startswith(_OUT_OF_PROCESS[0])
+    if is_joblib and count_slots(launcher, around.config.hydra.launcher) == 1:
+        return BatchLauncher(launcher, around)  # joblib then runs them in the thread that asks
     if type(launcher).__module__.startswith(_OUT_OF_PROCESS):
         is_slurm = type(launcher).__name__ == "SlurmLauncher"
         return (SlurmLauncher if is_slurm else ThreadedLauncher)(launcher, around)

@@ -23,7 +23,7 @@ from ._errors import UsageError, nearest
 from .run import _record
 from .run._record import FILE, Job, Summary
 from .run._repair import repair
-from .show._display import number, shown
+from .show._display import harmless, number, shown
 
 _BEST = 5  # trials in `status`
 
@@ -72,11 +72,11 @@ def _status(parsed: argparse.Namespace) -> None:
         counts[end.status] = counts.get(end.status, 0) + 1
     states = ", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "none ended"
     end_of_it = "over" if summary.is_over else f"{n_running} running or to be run again"
-    print(f"{parsed.folder}: {header['strategy']}, {header['direction']} {header['metric']}")
-    print(f"  {states}; {end_of_it}")
+    _say(f"{parsed.folder}: {header['strategy']}, {header['direction']} {header['metric']}")
+    _say(f"  {states}; {end_of_it}")
     for job_number in _best(summary):
         job, value = summary.jobs[job_number], ends[job_number].value
-        print(f"  {job.folder:>7}  {number(value):<10}  {shown(job.proposal.values)}")
+        _say(f"  {job.folder:>7}  {number(value):<10}  {shown(job.proposal.values)}")
 
 
 def _best(summary: Summary) -> list[int]:
@@ -87,7 +87,8 @@ def _best(summary: Summary) -> list[int]:
 
 def _config(parsed: argparse.Namespace) -> None:
     job = _job(parsed.folder, parsed.trial)
-    print(_file(parsed.folder, job, "config.yaml").read_text(encoding="utf-8"), end="")
+    for line in _file(parsed.folder, job, "config.yaml").read_text("utf-8").splitlines():
+        _say(line)
 
 
 def _rerun(parsed: argparse.Namespace) -> None:
@@ -95,9 +96,12 @@ def _rerun(parsed: argparse.Namespace) -> None:
     program = _summary(parsed.folder).header.get("program")
     if not program:
         raise UsageError(f"{parsed.folder}: its record does not say which app it ran")
-    overrides = yaml.safe_load(_file(parsed.folder, job, "overrides.yaml").read_text("utf-8"))
+    file = _file(parsed.folder, job, "overrides.yaml")
+    overrides = yaml.safe_load(file.read_text("utf-8"))
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+        raise UsageError(f"{file} holds no list of overrides")
     typed = [sys.executable, *program, *overrides]
-    print(shlex.join(typed), flush=True)
+    _say(shlex.join(typed))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # the whole traceback
     os.execv(sys.executable, typed)
 
@@ -113,11 +117,17 @@ def _repair(parsed: argparse.Namespace) -> None:
     print(f"{parsed.folder / FILE}: kept {found.kept} records; as it was: {found.backup}")
     if found.damaged:
         print(f"  lost: line {', '.join(map(str, found.damaged))}")
+    if found.foreign:
+        print(f"  of another sweep, left out: line {', '.join(map(str, found.foreign))}")
     if found.orphaned:
         print(f"  of jobs whose values are lost: line {', '.join(map(str, found.orphaned))}")
 
 
-# What they read
+# What they say and read
+
+
+def _say(line: str) -> None:
+    print(harmless(line), flush=True)
 
 
 def _summary(folder: Path) -> Summary:

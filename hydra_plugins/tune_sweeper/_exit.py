@@ -20,6 +20,7 @@ from .run._journal import (
     is_disk_full,
 )
 from .run._loop import TaskRefused
+from .show._display import harmless
 
 DONE, USAGE, FAILED, IN_USE, DAMAGED, UNWRITABLE = 0, 2, 3, 4, 5, 6
 
@@ -48,7 +49,7 @@ def codes() -> Iterator[Exit]:
         yield outcome
     except tuple(_CODES) as error:
         outcome.code = _CODES[type(error)]
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
     except OSError as error:
         if not is_disk_full(error):
             raise

@@ -2,8 +2,9 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,7 +45,8 @@ def open_record(plan: Plan, config: DictConfig) -> Record:
 
 
 def _open_named(plan: Plan, folder: Path) -> Record:
-    exists = (folder / _record.FILE).exists()
+    with told(folder):
+        exists = (folder / _record.FILE).exists()
     if exists and plan.conf.resume == "never":
         raise UsageError(
             f"hydra.sweep.dir={folder} holds a sweep already, and resume=never asks for a new one:"
@@ -81,7 +83,7 @@ def _continue(plan: Plan, folder: Path) -> Record:
         record = Record.resume(folder)
     old, new = record.header["fingerprint"], plan.fingerprint()
     changes = _record.differences(old, new)
-    may_extend = all(change.startswith(_extensible(plan)) for change in changes)
+    may_extend = all(change.startswith(_extensible(plan, old)) for change in changes)
     if changes and not (may_extend and plan.conf.on_change == "extend"):
         record.close()
         how = ", or hydra.sweeper.on_change=extend for another space" if may_extend else ""
@@ -89,18 +91,41 @@ def _continue(plan: Plan, folder: Path) -> Record:
             f"{folder} holds another search: {'; '.join(changes[:5])}. Type the old values or"
             f" another hydra.sweep.dir{how}"
         )
+    if (foreign := _foreign(plan, record)) is not None:
+        record.close()
+        raise UsageError(f"{folder} is not as a sweep left it: {foreign}; name another folder")
     if old != new or record.header["n_trials"] != plan.conf.n_trials:
         record.change({**plan.header(record.header["seed"])})
     return record
 
 
-def _extensible(plan: Plan) -> tuple[str, ...]:
+def _foreign(plan: Plan, record: Record) -> str | None:
+    """A text that stands for a value of a job to be run, and was never one of the choices.
+
+    It would become a part of the job's config, as an interpolation or the name of a file.
+    """
+    groups = {i.parameter.name for i in plan.search.items if i.is_group and i.parameter}
+    jobs = (job for number, job in record.jobs.items() if number not in record.ends)
+    for job in jobs:
+        for name, value in job.proposal.values.items():
+            may_call = name in groups or "${" in str(value)
+            if may_call and name in plan.space.names and not plan.space[name].contains(value):
+                return f"job {job.number} has {name}={value!r}, which is none of the choices"
+    return None
+
+
+def _extensible(plan: Plan, old: Mapping[str, Any]) -> tuple[str, ...]:
     """What may differ while the old trials stay observations; another task may not.
 
+    A key that is searched no more, or was not before, has another value in the config as well.
     Where jobs continue checkpoints, one training has one config and one horizon; the members of a
     population are in its space and stay there.
     """
     if plan.is_population:
         return ()
     in_space = ("space.", "fixed", "initial")
-    return in_space if plan.trains_in_steps else (*in_space, "config.")
+    if plan.trains_in_steps:
+        return in_space
+    names = {*plan.space.names, *old.get("space", {}).get("parameters", {})}
+    of_names = (f"config.{name}{end}" for name in sorted(names) for end in (":", "."))
+    return (*in_space, *of_names)

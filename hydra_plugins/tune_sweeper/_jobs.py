@@ -35,7 +35,7 @@ class Jobs:
 
     def _own_of_step(self, job: Job) -> list[str]:
         """The overrides that a replayed step brings, and its seed."""
-        brought: list[str] = list(job.proposal.info.get("overrides", ()))
+        brought = self._plan.brought(job.proposal.step)
         has_seed = any(text.startswith(f"{self._plan.conf.keys.seed}=") for text in brought)
         return brought if has_seed else [*brought, *self._seed(job)]
 

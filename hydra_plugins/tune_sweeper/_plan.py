@@ -3,8 +3,8 @@
 import importlib.metadata
 import inspect
 import platform
-from collections.abc import Container, Mapping, Sequence, Sized
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from hydra.types import HydraContext
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from . import _earlier, _schedule, _search, _settings
 from ._app import App, fingerprint_of, has_key, value_of
-from ._config import SweeperConf
+from ._config import STRATEGIES, SweeperConf
 from ._errors import UsageError, nearest
 from ._search import Search
 from .run._journal import plain
@@ -49,6 +49,14 @@ class Plan:
         """Whether members train side by side, the dead of which the strategy itself replaces."""
         return "population_size" in self.own
 
+    def brought(self, step: int) -> list[str]:
+        """The overrides of a step of a replayed schedule.
+
+        As the schedule says, and not the record: what stands there may be anybody's.
+        """
+        steps = self.own.get("steps", ())
+        return list(steps[step].overrides) if step < len(steps) else []
+
     def n_jobs(self, strategy: Strategy) -> int | None:
         """How many jobs there will be, where that is known."""
         is_known = not self.space.conditions and self.space.where is None
@@ -83,8 +91,12 @@ class Plan:
             how = "settings are typed as hydra.sweeper.<name>=<value>"
             raise UsageError(f"hydra/sweeper={self.conf.name}: {error} ({how})") from error
 
-    def _refuse_ignored(self, accepted: Container[str]) -> None:
+    def _refuse_ignored(self, accepted: Collection[str]) -> None:
         """A setting that this strategy has no use for is a mistake, not a wish to overlook."""
+        known = {field.name for conf in STRATEGIES for field in fields(conf)}
+        for name in self.own.keys() - known - set(accepted):
+            near = nearest(name, sorted({*known, *accepted}))
+            raise UsageError(f"hydra.sweeper.{name}: there is no such setting{near}")
         for name in ("n_trials", "initial"):
             value = getattr(self.conf, name)
             if value and name not in accepted:
@@ -151,7 +163,7 @@ def rehearse(plan: Plan) -> None:
         raise UsageError(str(error)) from error
     if not first:
         raise UsageError(f"hydra/sweeper={plan.conf.name}: `where` leaves no configuration")
-    plan.app.compose([*plan.search.overrides(first[0].values), *first[0].info.get("overrides", [])])
+    plan.app.compose([*plan.search.overrides(first[0].values), *plan.brought(first[0].step)])
 
 
 def _versions() -> dict[str, str]:
@@ -190,7 +202,7 @@ def make(
     """
     app = App(context, config)
     conf, own = _settings.read(settings)
-    schedule = _schedule.read(own["schedule"]) if "schedule" in own else None
+    schedule = _schedule.read(own["schedule"], arguments) if "schedule" in own else None
     if schedule is not None:
         own = {**own, "steps": _schedule.steps(schedule, arguments)}
     fixed = [] if schedule is None else schedule["fixed"]

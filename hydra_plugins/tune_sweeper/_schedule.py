@@ -1,5 +1,7 @@
 """schedule.yaml: how the winner of a sweep in steps was trained, and that file read again."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,12 @@ def write(
     write_whole(folder / FILE, text)
 
 
-def read(setting: str | None) -> Mapping[str, Any]:
+def read(setting: str | None, arguments: Sequence[str]) -> Mapping[str, Any]:
     """The content of a schedule; `setting` is the file, or the folder of the sweep.
 
     Raises:
-        UsageError: no such file, or none that `write` wrote.
+        UsageError: no such file, none that `write` wrote, or an override in it that could do more
+            than set a value, and that was not typed in `arguments` too.
     """
     typed = f"hydra.sweeper.schedule={setting}"
     if setting is None:
@@ -52,7 +55,24 @@ def read(setting: str | None) -> Mapping[str, Any]:
         ) from error
     if not _is_schedule(content):
         raise UsageError(f"{typed}: {path} is no schedule; pbt and asha write one")
+    texts = [*content["fixed"], *(text for row in content["steps"] for text in row["overrides"])]
+    for text in texts:
+        if _may_run_code(text) and text not in arguments:
+            raise UsageError(
+                f"{typed}: {path} has the override {shlex.quote(text)}, which can do more than set"
+                " a value; if that is what you want, type it yourself too"
+            )
     return dict(content)
+
+
+def _may_run_code(text: str) -> bool:
+    """Whether an override reaches into Hydra, names code, calls a resolver or leaves its folder."""
+    key, _, value = text.partition("=")
+    is_hydras = "hydra" in re.split(r"[./@:]", key.lstrip("+~"))
+    calls = ":" in text.partition("${")[2]  # ${resolver:...}, where ${key} is only another value
+    is_group = "." not in key.partition("@")[0]  # its value is the name of a file
+    leaves = is_group and ".." in re.split(r"[/'\"]", value)
+    return is_hydras or "_target_" in text or calls or leaves
 
 
 def _is_schedule(content: Any) -> bool:

@@ -1,12 +1,16 @@
 """SLURM's queue by the names of its jobs: squeue and scancel, no accounting. Knows no Hydra."""
 
+import contextlib
 import itertools
 import logging
+import os
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 LOOK_EVERY_S = 3.0
+_VARIABLES = ("SLURM_", "SBATCH_", "SRUN_")
+_KEPT = ("SLURM_CONF", "SLURM_TMPDIR", "SLURM_CPUS_", "SLURM_GPUS", "SLURM_MEM_")
 _SUBMIT_S = 60.0  # sbatch may take as long on a busy controller
 _TIMEOUT_S = 20.0  # of one call
 # The others are over, as the controller still remembers for a while.
@@ -16,6 +20,23 @@ _ACTIVE = {
 }
 
 log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def hidden_from_jobs(launcher: object) -> Iterator[None]:
+    """Takes SLURM's variables out of the environment that jobs inherit from this process.
+
+    A training that saw that it is a task of SLURM's would requeue the whole sweep. What it may use
+    stays to be seen. Jobs that SLURM itself starts get their own from it.
+    """
+    names = [n for n in os.environ if n.startswith(_VARIABLES) and not n.startswith(_KEPT)]
+    hidden = {} if type(launcher).__name__ == "SlurmLauncher" else {n: os.environ[n] for n in names}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 class Queue:

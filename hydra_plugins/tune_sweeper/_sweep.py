@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import shlex
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from . import _commands, _exit
 from ._adapter import Adapter, Around
@@ -27,6 +28,7 @@ from .run._loop import Loop, TaskRefused
 from .run._record import COMPLETE, TIME_S, Job, Record, is_step
 from .run._result import INTERRUPTED
 from .run._rules import FAIL_FAST, MAX_FAILURES, Rules
+from .run._whole import write_whole
 from .search._space import Parameter
 from .show._display import closing_metrics, number
 from .show._watch import Watch
@@ -50,7 +52,7 @@ class Sweep:
         self._configs: dict[tuple[str, ...], DictConfig] = {}
         config = _with_folder(config, record.folder)
         with told(record.folder):
-            OmegaConf.save(config, record.folder / "multirun.yaml")
+            write_whole(record.folder / "multirun.yaml", OmegaConf.to_yaml(_without_env(config)))
         self._interrupts = Interrupts(grace_s=plan.conf.grace_s)
         self._jobs = Jobs(plan, record, hydra_overrides=_quiet(config))
         self._launcher = self._adapted(context, task, config)
@@ -72,6 +74,7 @@ class Sweep:
             objective=plan.objective,
             rules=self._rules(self._launcher.n_slots),
             interrupts=self._interrupts,
+            may_be_best=self._is_in_space if record.is_extended else lambda values: True,
             on_restored=self._watch.restore,
             on_start=self._watch.started,
             on_end=self._watch.ended,
@@ -88,6 +91,10 @@ class Sweep:
             limits=limits_of(conf),
         )
         return adapt(make_launcher(context, recorded, config), around)
+
+    def _is_in_space(self, values: Mapping[str, Any]) -> bool:
+        """Whether a trial of an earlier space lies in the present one."""
+        return self._plan.space.contains(self._plan.space.cast(values))
 
     def run(self) -> int:
         """Runs to the end; gives back the exit code.
@@ -299,6 +306,16 @@ def _with_folder(config: DictConfig, folder: Path) -> DictConfig:
     with read_write(sweep), read_write(typed):  # Hydra 1.4 hands over a read-only config
         sweep.dir = str(folder)
         typed.append(f"hydra.sweep.dir={as_text(str(folder))}")
+    return config
+
+
+def _without_env(config: DictConfig) -> DictConfig:
+    """A copy without the values of the variables that `hydra.job.env_copy` names."""
+    config = deepcopy(config)
+    job = config.hydra.job
+    with read_write(job.env_set), open_dict(job.env_set):
+        for name in job.env_copy:
+            job.env_set.pop(name, None)
     return config
 
 

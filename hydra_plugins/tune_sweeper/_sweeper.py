@@ -39,7 +39,7 @@ class TuneSweeper(Sweeper):
             sys.exit(code)
 
     def _sweep(self, arguments: list[str]) -> int:
-        from . import _adapters, _exit, _folder, _plan, _settings
+        from . import _adapters, _exit, _folder, _plan, _settings, _slurm
         from ._sweep import Sweep
         from ._task import ATTEMPT
 
@@ -55,7 +55,8 @@ class TuneSweeper(Sweeper):
                 sweep = Sweep(
                     plan, record, context=self._context, task=self._task, config=self._config
                 )
-                outcome.code = sweep.run()
+                with _slurm.hidden_from_jobs(launcher):
+                    outcome.code = sweep.run()
             finally:
                 record.close()
         return outcome.code

@@ -1,7 +1,9 @@
 """The user's task function, wrapped so that it writes its own result wherever it runs."""
 
+import contextlib
 import logging
 import os
+import signal
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ class RecordedTask:
     def __init__(self, task: TaskFunction, *, threads_key: str) -> None:
         self._task = task
         self._threads_key = threads_key
+        self._driver = os.getpid()
         update_wrapper(self, task)
 
     def __call__(self, config: DictConfig) -> Any:
@@ -37,13 +40,21 @@ class RecordedTask:
         Raises:
             TaskFailed: the task raised, left the process, or returned no metric.
         """
+        is_driver = os.getpid() == self._driver
+        if not is_driver:  # Ctrl-C is the sweep's own process's to decide about
+            with contextlib.suppress(ValueError):  # a launcher may run jobs in other threads
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
         folder = Path(HydraConfig.get().runtime.output_dir)
         attempt = int(os.environ.get(ATTEMPT, "1"))
         threads = value_of(config, self._threads_key)
         before = os.getcwd()
         try:
             result = _result.record(
-                lambda: self._task(config), folder, attempt=attempt, threads=threads
+                lambda: self._task(config),
+                folder,
+                attempt=attempt,
+                threads=threads,
+                hears_ctrl_c=is_driver,
             )
         finally:
             os.chdir(before)  # relative paths of the next job in this process begin there

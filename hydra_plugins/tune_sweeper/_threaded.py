@@ -15,8 +15,9 @@ from hydra.plugins.launcher import Launcher
 
 from ._adapter import Adapter, Around
 from ._slurm import LOOK_EVERY_S, Queue
+from .run._processes import descendants, end_descendants
 from .run._record import Job
-from .run._result import DIED
+from .run._result import DIED, INTERRUPTED
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ class ThreadedLauncher(Adapter):
     """A launcher that starts processes and blocks: one thread waits for each job.
 
     When such a launcher breaks, jobs that did nothing wrong break with it. So what broke is run
-    again with nothing beside it: who breaks it alone is the one that did.
+    again with nothing beside it: who breaks it alone is the one that did. Once the sweep is to stop
+    nothing begins any more.
     """
 
     def __init__(self, launcher: Launcher, around: Around) -> None:
@@ -35,7 +37,8 @@ class ThreadedLauncher(Adapter):
         self._running: dict[int, Job] = {}
         self._ended: queue.SimpleQueue[tuple[Job, list[str], object]] = queue.SimpleQueue()
         self._bell, self._ring = os.pipe()
-        self._is_killed = False
+        self._is_alone = False  # a suspect runs
+        self._not_ours = descendants()  # processes that the user's script started
 
     def submit(self, job: Job, checkpoint: str | None) -> None:
         """Starts the job, unless suspects have to be heard first."""
@@ -44,9 +47,6 @@ class ThreadedLauncher(Adapter):
 
     def wait(self) -> Sequence[int]:
         """Blocks until jobs ended or a signal came."""
-        if self._is_killed:
-            numbers, self._running = list(self._running), {}
-            return numbers
         interrupts = self._around.interrupts
         wait_for([self._bell, interrupts.wake_fd], self._timeout_s())
         interrupts.drain()
@@ -55,8 +55,24 @@ class ThreadedLauncher(Adapter):
             os.read(self._bell, 1)
             ended += self._take(*self._ended.get())
         ended += [job.number for job in self._lost()]
+        if interrupts.level:
+            return [*ended, *self._give_up()]
         self._start_waiting()
         return ended
+
+    def _give_up(self) -> list[int]:
+        """What has not begun never will; after kill(), nor does anybody wait for the rest."""
+        given_up = [*self._waiting, *self._suspects]
+        self._waiting.clear()
+        self._suspects.clear()
+        for job, _ in given_up:
+            self._note(job, INTERRUPTED, "the sweep ended before it began")
+        numbers = [job.number for job, _ in given_up]
+        if self._around.interrupts.level > 1:
+            self.kill()
+            numbers += self._running
+            self._running = {}
+        return numbers
 
     def _timeout_s(self) -> float | None:
         """When to look again although nothing ended."""
@@ -71,13 +87,14 @@ class ThreadedLauncher(Adapter):
         return self._launcher
 
     def kill(self) -> None:
-        """They cannot be ended from here; nobody waits for them any more."""
-        self._is_killed = True
+        """Ends what the launcher started: it would be waited for when this process ends."""
+        end_descendants(but=self._not_ours)
 
     def _start_waiting(self) -> None:
         if self._suspects and not self._running:
+            self._is_alone = True
             self._start_thread(*self._suspects.popleft(), is_alone=True)
-        while self._waiting and not self._suspects:
+        while self._waiting and not self._suspects and not self._is_alone:
             self._start_thread(*self._waiting.popleft(), is_alone=False)
 
     def _start_thread(self, job: Job, command: list[str], *, is_alone: bool) -> None:
@@ -98,6 +115,7 @@ class ThreadedLauncher(Adapter):
         if self._running.get(job.number) != job:  # it was given up, and may run again
             return []
         del self._running[job.number]
+        self._is_alone = False
         if isinstance(outcome, JobReturn):
             self._note_returned(job, outcome)
         elif again and not self._has_result(job):

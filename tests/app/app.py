@@ -57,6 +57,16 @@ def run_out_of_memory() -> None:
     bytearray(2**32)
 
 
+HOG: list[bytes] = []
+
+
+def hog() -> None:
+    """All memory in small pieces, which nobody gives back."""
+    resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
+    while True:
+        HOG.append(bytes(10_000))
+
+
 def load_for_ever() -> None:
     """A hang in the worker of a data loader, which leaves its pid beside the task's."""
     from torch.utils.data import DataLoader, Dataset
@@ -125,7 +135,12 @@ BEHAVIOURS = {
     "raise": lambda cfg: fail(ValueError(f"x={cfg.x} is bad")),
     "unpicklable": lambda cfg: fail(Unpicklable()),
     "surrogate": lambda cfg: fail(ValueError("no file \udcff")),
-    "fork": lambda cfg: os.fork() * 0 + score(cfg),
+    "fork": lambda cfg: score(cfg) if os.fork() else 99.0,
+    "fork_and_fail": lambda cfg: score(cfg) if os.fork() else fail(ValueError("the child")),
+    "surrogate_name": lambda cfg: {"value": score(cfg), "no file \udcff": 1.0},
+    "hog": lambda cfg: hog(),
+    "resolver": lambda cfg: OmegaConf.register_new_resolver("twice", str) or score(cfg),  # type: ignore[func-returns-value]
+    "thread": lambda cfg: threading.Timer(0.3, kill, [signal.SIGKILL]).start() or score(cfg),  # type: ignore[func-returns-value]
     "cancelled": lambda cfg: fail(asyncio.CancelledError("not awaited")),
     "move": lambda cfg: os.chdir("/") or score(cfg),  # type: ignore[func-returns-value]
     "replace_folder": lambda cfg: replace_folder() or 1.0,  # type: ignore[func-returns-value]

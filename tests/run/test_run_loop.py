@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from headers import header
 
 from hydra_plugins.tune_sweeper.run import _result
 from hydra_plugins.tune_sweeper.run._journal import Journal
@@ -111,7 +112,7 @@ class Sweep:
         self.folder = folder
         self.strategy = strategy
         is_new = not (folder / FILE).exists()
-        self.record = Record.create(folder, {"seed": 0}) if is_new else Record.resume(folder)
+        self.record = Record.create(folder, header()) if is_new else Record.resume(folder)
         self.launcher = Launcher(task, self.record, is_reversed=is_reversed)
         self.calls: list[tuple[str, int]] = []
         self.loop = Loop(

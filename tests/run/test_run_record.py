@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from headers import header
 
-from hydra_plugins.tune_sweeper.run import _record
+from hydra_plugins.tune_sweeper.run import _journal
 from hydra_plugins.tune_sweeper.run._journal import JournalDamaged, JournalError, JournalLocked
 from hydra_plugins.tune_sweeper.run._record import (
     COMPLETE,
@@ -21,9 +22,10 @@ from hydra_plugins.tune_sweeper.run._record import (
     next_folder,
     read,
 )
+from hydra_plugins.tune_sweeper.run._whole import write_whole
 from hydra_plugins.tune_sweeper.search._trial import Proposal
 
-HEADER = {"seed": 3, "fingerprint": {"space": "a"}}
+HEADER = header(seed=3, fingerprint={"space": "a"})
 
 
 @pytest.fixture
@@ -110,11 +112,12 @@ def test_first_end_of_a_job_counts(record: Record) -> None:
     assert read(record.folder).ends[0].value == 0.5
 
 
-def test_later_fields_of_an_end_are_left_out() -> None:
+def test_later_fields_of_an_end_are_left_out(ended: Path) -> None:
     """A minor version may add some."""
-    event = {"type": "end", "job": 1, "attempt": 1, "status": "done", "value": 1.0, "new": 2}
+    rewrite(ended, lambda records: of(records, "end").update(new=2))
 
-    assert _record.end_of(event) == End(1, 1, "done", 1.0)
+    assert read(ended).ends[0].value == 0.5
+    Record.resume(ended).close()
 
 
 def test_changes_are_part_of_the_header(tmp_path: Path) -> None:
@@ -163,21 +166,132 @@ def test_refused_record_leaves_no_lock(tmp_path: Path) -> None:
     Record.resume(tmp_path).close()
 
 
-@pytest.mark.parametrize("folder", ["../7", "/tmp", "7/../../x", "", "7/", "a", "7//0", "7\n"])
-def test_folder_outside_the_sweep_is_refused(tmp_path: Path, folder: str) -> None:
-    """A record from somebody else may not name what is deleted."""
-    record = Record.create(tmp_path, HEADER)
-    record._folder = lambda *_: folder  # type: ignore[method-assign]
-    with pytest.raises(JournalDamaged, match="says that its folder is"):
-        record.ask(Proposal(0, {}))
+Records = list[dict[str, Any]]
+
+
+def of(records: Records, kind: str) -> dict[str, Any]:
+    """The first record of a kind."""
+    return next(record for record in records if record["type"] == kind)
+
+
+def rewrite(folder: Path, change: Callable[[Records], Any]) -> None:
+    """Changes a journal as somebody would who knows how it is made."""
+    records = _journal.read(folder / FILE).records
+    change(records)
+    plain = [{k: v for k, v in r.items() if k != "crc"} for r in records]
+    lines = [_journal.encode({**record, "seq": seq}) for seq, record in enumerate(plain)]
+    (folder / FILE).write_bytes(b"".join(lines))
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    """The folder of a sweep in steps: job 0 is done, job 1 continues it."""
+    record = Record.create(tmp_path / "sweep", HEADER)
+    record.start(record.ask(step(0, 0)))
+    record.end(End(0, 1, "done", 0.5, metrics={"loss": 0.5}, seconds=1.0))
+    record.start(record.ask(step(0, 1, parent=0)))
     record.close()
+    return record.folder
+
+
+@pytest.mark.parametrize(
+    "folder", ["../7", "/tmp", "7/../../x", "", "7/", "a", "7//0", "7\n", "1/0", 7, "0" * 5000]
+)
+def test_folder_outside_the_sweep_is_refused(ended: Path, folder: Any) -> None:
+    """A record from somebody else may not name what is deleted."""
+    rewrite(ended, lambda records: of(records, "ask").update(folder=folder))
+
+    with pytest.raises(JournalDamaged, match="folder"):
+        Record.resume(ended)
+
+
+FORGED: dict[str, Callable[[Records], Any]] = {
+    "number as text": lambda r: of(r, "ask").update(job="../../x"),
+    "negative number": lambda r: of(r, "ask").update(job=-1),
+    "huge number": lambda r: of(r, "ask").update(trial=10**30),
+    "no values": lambda r: of(r, "ask").pop("values"),
+    "values in a list": lambda r: of(r, "ask").update(values=[1]),
+    "no info": lambda r: of(r, "ask").update(info=None),
+    "unknown parent": lambda r: of(r, "ask").update(parent=99),
+    "asked twice": lambda r: r.append(of(r, "ask")),
+    "no type": lambda r: of(r, "end").pop("type"),
+    "type in a list": lambda r: of(r, "end").update(type=["end"]),
+    "value as text": lambda r: of(r, "end").update(value="abc"),
+    "no metrics": lambda r: of(r, "end").update(metrics=None),
+    "no seconds": lambda r: of(r, "end").update(seconds=None),
+    "attempt as text": lambda r: of(r, "end").update(attempt="x"),
+    "no status": lambda r: of(r, "end").update(status=None),
+    "checkpoint elsewhere": lambda r: of(r, "end").update(checkpoint="../x.ckpt"),
+    "continues itself": lambda r: of(r, "start").update(parent=0),
+    "start of nobody": lambda r: r.append({"type": "start", "job": 77, "attempt": 1}),
+    "deleted nobody": lambda r: r.append({"type": "drop", "jobs": [999]}),
+    "deleted nothing": lambda r: r.append({"type": "drop"}),
+    "changed to a number": lambda r: r.append({"type": "change", "header": 5}),
+    "changed to no seed": lambda r: r.append({"type": "change", "header": {"seed": "x"}}),
+    "no fingerprint": lambda r: r[0].pop("fingerprint"),
+    "seed as text": lambda r: r[0].update(seed="x"),
+    "format from before": lambda r: r[0].update(format=-1),
+    "format yes": lambda r: r[0].update(format=True),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=list(FORGED))
+def test_record_that_no_sweep_writes_is_damage(
+    ended: Path, forged: Callable[[Records], Any]
+) -> None:
+    """Right check sums, and a content that none of our code expects."""
+    rewrite(ended, forged)
+    for open_it in (read, Record.resume):
+        with pytest.raises(JournalDamaged):
+            open_it(ended)
+
+
+@pytest.mark.parametrize("name", ["lock", FILE, "trials.torn"])
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_is_no_file_of_ours_is_damage(
+    ended: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    """What a link leads to is not written, and a pipe not waited for."""
+    victim = tmp_path / "victim"
+    victim.write_bytes((ended / FILE).read_bytes() if name == FILE else b"precious")
+    before = victim.read_bytes()
+    with open(ended / FILE, "ab") as file:
+        file.write(b'{"seq": 9, "ha')
+    (ended / name).unlink(missing_ok=True)
+    make = {"folder": Path.mkdir, "pipe": os.mkfifo, "link": lambda p: p.symlink_to(victim)}
+    make[kind](ended / name)
+    with pytest.raises(JournalDamaged, match=name):
+        Record.resume(ended)
+
+    assert victim.read_bytes() == before
+
+
+def test_links_in_the_place_of_passing_files_are_replaced(ended: Path, tmp_path: Path) -> None:
+    """The ballast and files under way: nobody else's file is filled with them."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("trials.ballast", "best.yaml.new"):
+        (ended / name).symlink_to(victim)
+    write_whole(ended / "best.yaml", "lr: 1")
+    Record.resume(ended).close()
+
+    assert victim.read_text() == "precious"
+    assert not (ended / "best.yaml").is_symlink()
+
+
+def test_folder_of_a_trial_that_leads_elsewhere_is_refused(ended: Path, tmp_path: Path) -> None:
+    """Trials are written there, and deleted."""
+    (ended / "5").symlink_to(tmp_path)
+
+    with pytest.raises(JournalDamaged, match="is a link, and trials are written there"):
+        Record.resume(ended)
 
 
 # Which sweep a command continues
 
 
 def sweep(parent: Path, name: str, stop: str | None = None, **fingerprint: Any) -> Path:
-    record = Record.create(parent / name, {"fingerprint": fingerprint or {"space": "a"}})
+    record = Record.create(parent / name, header(fingerprint=fingerprint or {"space": "a"}))
     if stop is not None:
         record.stop(stop)
     record.close()

@@ -1,18 +1,20 @@
 """A journal of which one bit was flipped, anywhere."""
 
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from headers import header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_run_loop import history, plain, start
 
 from hydra_plugins.tune_sweeper.run import _journal
 from hydra_plugins.tune_sweeper.run._journal import JournalDamaged
-from hydra_plugins.tune_sweeper.run._record import FILE, End, Record
+from hydra_plugins.tune_sweeper.run._record import FILE, End, Record, read
 from hydra_plugins.tune_sweeper.run._repair import repair
 from hydra_plugins.tune_sweeper.search._trial import Proposal
 
@@ -23,7 +25,7 @@ N_JOBS = 4
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The journal of a sweep of four jobs, one after the other."""
     folder = tmp_path_factory.mktemp("whole")
-    record = Record.create(folder, {"seed": 7, "fingerprint": {"space": {"x": [0.0, 1.0]}}})
+    record = Record.create(folder, header(fingerprint={"space": {"x": [0.0, 1.0]}}))
     for number in range(N_JOBS):
         job = record.start(record.ask(Proposal(number, {"x": number / 8})))
         record.end(End(job.number, job.attempt, "done", 1.5))
@@ -68,7 +70,7 @@ def test_configuration_that_lacks_a_repeat_is_lost(
     tmp_path: Path, lost: int, trials: set[int]
 ) -> None:
     """Its mean could never be told; of the last one the missing repeats are asked for again."""
-    record = Record.create(tmp_path, {"seed": 7, "fingerprint": {}})
+    record = Record.create(tmp_path, header())
     for number in range(9):
         trial, repeat = divmod(number, 3)
         job = record.start(record.ask(Proposal(trial, {"x": 0.5}), repeat, n_repeats=3))
@@ -136,3 +138,50 @@ def _damaged(whole: Path, *, is_without_result: bool = False) -> Iterator[tuple[
 def _facts(record: dict[str, object]) -> dict[str, object]:
     """All but the number, which a repaired journal counts anew."""
     return {k: v for k, v in record.items() if k != "seq"}
+
+
+@pytest.mark.parametrize("order", ["swapped", "reversed", "shuffled"])
+def test_lines_that_lost_their_order_find_it_again(
+    whole: bytes, tmp_path: Path, order: str
+) -> None:
+    """Each has its number; nothing that was finished runs again."""
+    lines = whole.splitlines(keepends=True)
+    moved = list(lines)
+    if order == "swapped":
+        moved[3], moved[4] = moved[4], moved[3]
+    elif order == "reversed":
+        moved.reverse()
+    else:
+        random.Random(1).shuffle(moved)
+    (tmp_path / FILE).write_bytes(b"".join(moved))
+    found = repair(tmp_path)
+
+    assert found is not None and found.kept == len(lines)
+    assert (tmp_path / FILE).read_bytes() == whole
+
+
+def test_records_of_another_sweep_are_left_out(whole: bytes, tmp_path: Path) -> None:
+    """Its numbers are those of our jobs, its results are not."""
+    other = Record.create(tmp_path / "other", header())
+    job = other.start(other.ask(Proposal(N_JOBS, {"x": 0.9})))
+    other.end(End(job.number, job.attempt, "done", 7.5))
+    other.close()
+    (tmp_path / FILE).write_bytes(whole + (tmp_path / "other" / FILE).read_bytes())
+    found = repair(tmp_path)
+
+    assert found is not None
+    assert len(found.foreign) == 5  # its header and session, and what happened to its job
+    assert (tmp_path / FILE).read_bytes() == whole
+
+
+def test_record_that_no_sweep_writes_is_left_out(whole: bytes, tmp_path: Path) -> None:
+    """As one that cannot be read: else the sweep would be refused for ever."""
+    lines = whole.splitlines(keepends=True)
+    place = next(i for i, line in enumerate(lines) if b'"type": "end"' in line)
+    end = {k: v for k, v in (_journal.decode(lines[place]) or {}).items() if k != "crc"}
+    lines[place] = _journal.encode({**end, "checkpoint": "../../x"})
+    (tmp_path / FILE).write_bytes(b"".join(lines))
+    found = repair(tmp_path)
+
+    assert found is not None and found.damaged == [place + 1]
+    assert len(read(tmp_path).ends) == N_JOBS - 1

@@ -1,5 +1,7 @@
 """What a task may return or raise, and the file that tells it."""
 
+import decimal
+import errno
 import json
 import math
 import os
@@ -20,6 +22,7 @@ from hydra_plugins.tune_sweeper.run._result import (
     CHECKPOINT,
     DONE,
     FAILED,
+    FILE,
     INTERRUPTED,
     INVALID,
     OOM,
@@ -367,3 +370,162 @@ def test_absent_file_is_no_result(tmp_path: Path) -> None:
     """Nor is an absent folder."""
     assert read(tmp_path) is None
     assert read(tmp_path / "nowhere") is None
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "metrics": {"metrics": [1.0]},
+    "metric as text": {"metrics": {"loss": "low"}},
+    "huge metric": {"metrics": {"loss": 10**400}},
+    "histories": {"histories": "1.0"},
+    "history": {"histories": {"loss": 1.0}},
+    "seconds": {"seconds": "long"},
+    "status": {"status": ["done"]},
+    "checkpoint elsewhere": {"checkpoint": "../../../x"},
+    "attempt": {"attempt": None},
+    "error": {"error": 5},
+    "epochs": {"epochs_done": "two"},
+    "another field": {"more": 1},
+}
+
+
+@pytest.mark.parametrize("changes", FORGED.values(), ids=list(FORGED))
+def test_result_that_no_job_writes_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """It would be recorded, and every reader stumble over it for ever."""
+    write(tmp_path, Result(DONE, {"loss": 1.0}, seconds=1.0))
+    text = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({**text, **changes}))
+
+    assert read(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "null", "{}", "\x00"])
+def test_text_that_is_no_result_is_none(tmp_path: Path, content: str) -> None:
+    """Nested deeper than any reader goes, or nothing at all."""
+    (tmp_path / FILE).write_text(content)
+
+    assert read(tmp_path) is None
+
+
+def test_device_in_the_place_of_a_result_is_none(tmp_path: Path) -> None:
+    """It would be read for ever."""
+    (tmp_path / FILE).symlink_to("/dev/zero")
+
+    assert read(tmp_path) is None
+
+
+class Told(type):
+    """A class that does not say its name."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no name")
+
+
+class NoName(Exception, metaclass=Told):
+    pass
+
+
+class ExitsWhenShown(Exception):
+    def __str__(self) -> str:
+        sys.exit("no message")
+
+
+class RaisesWhenAsked(Exception):
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class RaisesAlways(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Incomparable:
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+
+FIGHTERS: list[Callable[[], BaseException]] = [
+    NoName,
+    ExitsWhenShown,
+    RaisesWhenAsked,
+    RaisesAlways,
+    lambda: SystemExit(Incomparable()),
+]
+
+
+@pytest.mark.parametrize("make", FIGHTERS, ids=range(len(FIGHTERS)))
+def test_error_that_fights_back_is_a_failure(
+    tmp_path: Path, make: Callable[[], BaseException]
+) -> None:
+    """Whatever its own methods raise."""
+    assert record(lambda: raiser(make())(), tmp_path).status == FAILED
+    assert read(tmp_path) is not None
+
+
+def test_interrupt_of_a_task_that_nobody_else_can_have_sent_is_a_failure(tmp_path: Path) -> None:
+    """A worker does not listen to Ctrl-C."""
+    assert record(raiser(KeyboardInterrupt()), tmp_path, hears_ctrl_c=False).status == FAILED
+
+
+OUT_OF_MEMORY = [
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
+    RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    RuntimeError("std::bad_alloc"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: str(e)[:20])
+def test_memory_that_is_not_there_has_many_names(tmp_path: Path, error: Exception) -> None:
+    """Of the system, of CUDA, of C++."""
+    assert record(raiser(error), tmp_path).status == OOM
+
+
+class Unreadable(float):
+    def __float__(self) -> float:
+        raise ValueError("not to be read")
+
+
+class NoText:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+NO_NUMBERS = [
+    10**400,
+    Unreadable(1.0),
+    decimal.Decimal("sNaN"),
+    np.timedelta64(1, "s"),
+    np.datetime64("2020-01-01"),
+    np.array("0.5"),
+    np.array(None, dtype=object),
+    {NoText(): 1.0},
+    {"loss": NoText()},
+]
+
+
+@pytest.mark.parametrize("returned", NO_NUMBERS, ids=range(len(NO_NUMBERS)))
+def test_what_is_no_number_is_named(tmp_path: Path, returned: Any) -> None:
+    """As any other wrong return, so that the first trial ends the sweep with a sentence."""
+    result = record(lambda: returned, tmp_path)
+
+    assert result.status == INVALID
+    assert str(result.error).startswith("the task returned")
+
+
+def test_name_of_a_metric_can_be_written(tmp_path: Path) -> None:
+    """It may be that of a file."""
+    record(lambda: {"no file \udcff": 1.0}, tmp_path)
+    result = read(tmp_path)
+
+    assert result is not None and result.metrics == {r"no file \udcff": 1.0}
+
+
+@pytest.mark.parametrize("epochs", [-1.0, 1e17, math.inf])
+def test_impossible_number_of_epochs_is_none(tmp_path: Path, epochs: float) -> None:
+    """The metric stays what the task said."""
+    result = record(lambda: {"loss": 1.0, "epochs": epochs}, tmp_path)
+
+    assert result.status == DONE and result.epochs_done is None
+    assert read(tmp_path) == result

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from apps import APP, TRAIN, Run, command, progress_of, statuses_of, values_of
+from processes import wait_until
 
 from hydra_plugins.tune_sweeper.run import _record
 
@@ -139,16 +141,21 @@ def test_lost_header_cannot_be_repaired(run: Run, tmp_path: Path) -> None:
     assert "the header is lost" in done.stderr
 
 
+def with_little_room(folder: Path, n_bytes: int, *typed: str) -> CompletedProcess[str]:
+    """A sweep none of whose files may be larger, as on a disk that is full."""
+    return subprocess.run(
+        command(APP, *SWEEP, *typed),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes)),
+    )
+
+
 def test_full_disk_ends_the_sweep_and_loses_nothing(run: Run, tmp_path: Path) -> None:
     """Exit 6; what ran may end; with room again the same command goes on."""
     typed = ("hydra/launcher=workers", "hydra.launcher.cpu_slots=2", "hydra.sweeper.n_trials=30")
-    limited = subprocess.run(
-        command(APP, *SWEEP, *typed),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000)),
-    )
+    limited = with_little_room(tmp_path, 12_000, *typed)
     n_before = len(_record.read(tmp_path / "here").ends)
     n_results = len(list((tmp_path / "here").glob("*/result.json")))
     run(APP, *SWEEP, *typed)
@@ -159,6 +166,34 @@ def test_full_disk_ends_the_sweep_and_loses_nothing(run: Run, tmp_path: Path) ->
     assert 0 < n_before <= n_results < 30
     assert [ends[n].status for n in range(30)] == ["done"] * 30
     assert [ends[n].attempt for n in range(n_results)] == [1] * n_results
+
+
+def test_trial_that_had_no_room_did_not_die(run: Run, tmp_path: Path) -> None:
+    """Small records may still fit where a trial could not write; it runs again with room."""
+    typed = ("hydra/launcher=workers", "behave=kill_once", "hydra.sweeper.retries=0")
+    limited = with_little_room(tmp_path, 50_000, *typed)
+    n_before = len(_record.read(tmp_path / "here").ends)
+    run(APP, *SWEEP, *typed, "hydra.sweeper.retries=1")
+
+    assert (limited.returncode, n_before) == (6, 0)
+    assert set(statuses_of(tmp_path / "here")) == {"done"}
+
+
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["moved", "deleted"])
+def test_sweep_whose_folder_goes_away_ends(tmp_path: Path, is_deleted: bool) -> None:
+    """What it would record from now on, nobody would find."""
+    folder = tmp_path / "here"
+    typed = command(APP, *SWEEP, "hydra/launcher=workers", "sleep_s=0.5")
+    with subprocess.Popen(typed, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: list(folder.glob("*/pid")))
+        folder.rename(tmp_path / "there")
+        if is_deleted:
+            shutil.rmtree(tmp_path / "there", ignore_errors=True)
+        _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 6, errors
+    assert errors.splitlines()[-1].startswith("error: the sweep cannot write any more")
+    assert "Traceback" not in errors
 
 
 def test_sweep_that_cannot_write_any_more_loses_nothing(run: Run, tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ TRIALS: list[tuple[str, tuple[str, ...], str, str, int]] = [
     ("surrogate", (), "failed", r"ValueError: no file \udcff", 1),
     ("cancelled", (), "failed", "CancelledError: not awaited", 1),
     ("fork", (), "done", "", 1),
+    ("fork_and_fail", (), "done", "", 1),
+    ("surrogate_name", (), "done", "", 1),
+    ("hog", (), "oom", "MemoryError", 1),
     ("move", ("hydra.launcher.cpu_slots=1",), "done", "", 1),
     ("replace_folder", (), "died", "without a result", 2),
     ("occupy_result", (), "died", "without a result", 2),
@@ -78,6 +81,29 @@ def test_bad_trial_costs_itself_alone(
     assert [end.status for end in ends] == ["done", status, "done", "done"]
     assert error in str(ends[1].error or "")
     assert ends[1].attempt == attempts
+
+
+@pytest.mark.parametrize("behave", ["resolver", "thread"])
+def test_trial_feels_nothing_of_the_one_before(run: Run, tmp_path: Path, behave: str) -> None:
+    """What can be done once in a process, and a thread that ends the process later."""
+    one_slot = ("hydra.launcher.cpu_slots=1", "hydra.sweeper.retries=0", "sleep_s=0.5")
+    run(APP, *GRID, "x=0.1,0.2,0.3", f"behave={behave}", *one_slot)
+
+    assert statuses_of(tmp_path / "here") == ["done"] * 3
+
+
+@pytest.mark.parametrize(
+    ("launcher", "bad"), [("basic", "fork_and_fail"), ("basic", "fork"), ("workers", "fork")]
+)
+def test_forked_child_of_a_task_ends_where_it_comes_back(
+    run: Run, tmp_path: Path, launcher: str, bad: str
+) -> None:
+    """It writes no result, and no journal beside the sweep's own process."""
+    chosen = ("-m", "hydra/sweeper=grid", f"hydra/launcher={launcher}", "hydra.sweep.dir=here")
+    for _ in range(2):  # the second time reads what the first one wrote
+        run(APP, *chosen, "x=0.3,0.9,0.2", "y=4", "bad_above=0.5", f"bad={bad}")
+
+    assert [end.value for end in ends_of(tmp_path / "here")] == pytest.approx([0.0, 0.36, 0.01])
 
 
 # Hydra 1.4.0rc3 itself writes to a standard error that is not there.

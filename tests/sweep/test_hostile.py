@@ -27,7 +27,7 @@ def rewrite(journal: Path, kind: str, **fields: object) -> None:
     journal.write_bytes(b"".join(_journal.encode(r) for r in plain))
 
 
-@pytest.mark.parametrize("folder", ["precious", "."])
+@pytest.mark.parametrize("folder", ["precious", pytest.param(".", marks=pytest.mark.slow)])
 def test_refused_first_trial_leaves_the_users_files(run: Run, tmp_path: Path, folder: str) -> None:
     """A folder that was there before is not deleted, nor is anything in it."""
     (tmp_path / "precious").mkdir()

@@ -1,10 +1,12 @@
 """Hydra's own launchers run our sweeps, with every strategy."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
-from apps import APP, TRAIN, Run, statuses_of, values_of
+from apps import APP, TRAIN, Run, command, statuses_of, values_of
 
 from hydra_plugins.tune_sweeper.run import _record
 
@@ -141,6 +143,9 @@ def test_limit_that_a_launcher_cannot_keep_is_refused(run: Run, tmp_path: Path) 
         ("devices=gpu", "expected auto, cpu, or numbers of GPUs"),
         ("slots_per_device=0", "expected an integer from 1 on"),
         ("cpu_slots=-1", "expected an integer from 1 on"),
+        ("threads=0", "threads=0: expected an integer from 1 on"),
+        ("jobs_per_worker=-5", "jobs_per_worker=-5: expected an integer from 1 on"),
+        ("preload=[no_such_module]", "there is no module no_such_module"),
     ],
 )
 def test_wrong_slots_are_refused(
@@ -154,3 +159,30 @@ def test_wrong_slots_are_refused(
     assert done.returncode == 2
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_job_of_any_launcher_knows_nothing_of_slurm(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    """Only those that SLURM itself starts do."""
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    chosen = (f"hydra/launcher={launcher}", "hydra.sweep.dir=here", "behave=environment")
+    run(APP, "-m", "hydra/sweeper=grid", *chosen, "x=0.1,0.2")
+    ends = _record.read(tmp_path / "here").ends.values()
+
+    assert [end.metrics for end in ends] == [{"value": 0.0}] * 2
+
+
+def test_module_that_goes_elsewhere_takes_no_job_along(tmp_path: Path) -> None:
+    """The folders of a sweep are where it began, whatever is imported."""
+    (tmp_path / "goes_away.py").write_text("import os; os.chdir('/')")
+    chosen = ("hydra/launcher=workers", "hydra.launcher.preload=[goes_away]")
+    subprocess.run(
+        command(APP, "-m", "hydra/sweeper=grid", *chosen, "hydra.sweep.dir=here", "x=0.1,0.2"),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=True,
+    )
+
+    assert statuses_of(tmp_path / "here") == ["done"] * 2

@@ -7,11 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from apps import APP, TRAIN, Run, command, statuses_of, values_of
 
 from hydra_plugins.tune_sweeper.run import _record
 
 SWEEP = ("-m", "hydra.sweeper.seed=7", "hydra.sweeper.n_trials=8", "x=interval(0.0,1.0)", "y=1,2,3")
+
+
+SLOW = pytest.mark.slow
 
 
 def kill_after(n_ends: int, folder: Path, *arguments: str) -> None:
@@ -32,7 +36,7 @@ def kill_after(n_ends: int, folder: Path, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", ["random", "bayes", pytest.param("grid", marks=pytest.mark.slow)]
+    "strategy", ["bayes", *(pytest.param(name, marks=SLOW) for name in ("random", "grid"))]
 )
 def test_killed_sweep_ends_as_an_unbroken_one(run: Run, tmp_path: Path, strategy: str) -> None:
     """Killed with kill -9 in the middle and typed again: the same proposals; a third time: new."""
@@ -131,6 +135,28 @@ def test_changed_space_extends_when_asked_to(run: Run, tmp_path: Path) -> None:
 
     assert statuses_of(tmp_path / "here") == ["done"] * 12
     assert summary.header["space"]["parameters"]["x"]["low"] == -1.0
+
+
+def test_another_task_is_no_other_space(run: Run, tmp_path: Path) -> None:
+    """What was measured with y=4 says nothing of y=9, whatever on_change is."""
+    here = ("-m", "hydra/sweeper=grid", "hydra.sweep.dir=here")
+    run(APP, *here, "x=0.1,0.2", "y=4")
+    extend = "hydra.sweeper.on_change=extend"
+    done = run(APP, *here, "x=0.1,0.2,0.4", "y=9", extend, check=False)
+
+    assert done.returncode == 2
+    assert "config.y: 4 -> 9" in done.stderr
+
+
+def test_best_of_an_extended_sweep_lies_in_its_space(run: Run, tmp_path: Path) -> None:
+    """Also where one that was searched before has one value now."""
+    here = ("-m", "hydra/sweeper=grid", "hydra.sweep.dir=here")
+    run(APP, *here, "x=0.3,0.6,0.7", "y=4,5")
+    done = run(APP, *here, "x=0.6,0.7", "y=5", "hydra.sweeper.on_change=extend")
+    best = yaml.safe_load((tmp_path / "here" / "optimization_results.yaml").read_text())
+
+    assert best["best_params"] == {"x": 0.6}
+    assert "train it again" in done.stdout and "x=0.6 y=5" in done.stdout
 
 
 def test_folder_in_use_is_refused(run: Run, tmp_path: Path) -> None:

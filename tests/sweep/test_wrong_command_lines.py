@@ -22,6 +22,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["optimizer.nestrov=true"], ["optimizer.nestrov", "did you mean optimizer.nesterov?"]),
     (["-m", "hydra/sweeper=bays", LR], ["bays", "did you mean hydra/sweeper=bayes?", "random"]),
     (["-m", BAYES, f"{SET}.n_trial=5", LR], ["n_trial", f"did you mean {SET}.n_trials?"]),
+    (["-m", BAYES, f"+{SET}.n_trails=5", LR], [f"{SET}.n_trails", "did you mean n_trials?"]),
     (["-m", BAYES, f"{SET}.sampler=iid", LR], [f"{SET}.sampler", "no such key"]),
     (["-m", RANDOM, f"{SET}.sampler=sobl", LR], ["sobl", "sobol, iid"]),
     (["data=digit"], ["data=digit", "did you mean data=digits?", "shapes"]),

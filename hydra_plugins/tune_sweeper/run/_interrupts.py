@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+_LONGEST_S = 3600.0  # of one wait: the system's own cannot take a month
 _WITH_DEADLINE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -48,7 +49,7 @@ class Interrupts:
         """Until level 1 becomes 2 by itself; None: never."""
         if self._deadline is None or self.level == 2:
             return None
-        return max(0.0, self._deadline - time.monotonic())
+        return min(max(0.0, self._deadline - time.monotonic()), _LONGEST_S)
 
     def request(self, signum: int) -> None:
         """Counts a request; the third one leaves the process."""

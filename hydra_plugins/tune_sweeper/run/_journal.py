@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ._garbage import without_collection
-from ._whole import write_whole
+from ._whole import open_own, write_whole
 
 FORMAT = 1  # of the records; a larger number in a file means that a later version wrote it
 _BALLAST_BYTES = 64 * 1024
@@ -127,10 +127,28 @@ def read(path: Path) -> Contents:
         JournalDamaged: a bad, missing or doubled record with good ones behind it.
         JournalTooNew: the header says a format later than ours.
     """
-    data = path.read_bytes()
+    with _opened(path, "rb") as file:
+        data = file.read()
     records, good_end = _records(path, data)
     _check_format(path, records)
     return Contents(records, good_end, data[good_end:], data[good_end - 1 : good_end] != b"\n")
+
+
+def _opened(path: Path, mode: str, **options: Any) -> Any:
+    """A file of ours.
+
+    Raises:
+        JournalError: a link, a folder or a device stands in its place.
+        OSError: it cannot be opened.
+    """
+    try:
+        return open_own(path, mode, **options)
+    except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise JournalDamaged(
+                f"{path} is a link, a folder or a device: no sweep left it so"
+            ) from error
+        raise
 
 
 @without_collection()
@@ -180,7 +198,8 @@ def _damaged(path: Path, line: int, what: str) -> JournalDamaged:
 
 def _check_format(path: Path, records: list[Record]) -> None:
     found = records[0].get("format") if records else None
-    if not isinstance(found, int):  # a journal appears with its header, so no crash leaves this
+    # A journal appears together with its header, so no crash leaves one without.
+    if type(found) is not int or found < 1:
         raise JournalDamaged(f"{path} is no sweep's journal: its first line is no header")
     if found > FORMAT:
         raise JournalTooNew(f"{path} has format {found}; this version reads up to {FORMAT}")
@@ -208,7 +227,7 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def is_unwritable(error: OSError) -> bool:
-    """Whether a write failed for its place: read-only, forbidden, broken, occupied."""
+    """Whether a write failed for its place: read-only, forbidden, broken, occupied, gone."""
     forbidden = (errno.EROFS, errno.EACCES, errno.EPERM)
     broken = (errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENOTDIR)
     return error.errno in forbidden + broken
@@ -226,7 +245,7 @@ class Lock:
         Raises:
             JournalLocked: another process has it; the message names its pid and host.
         """
-        self._file = open(folder / "lock", "a+")  # noqa: SIM115 (held as long as the lock)
+        self._file = _opened(folder / "lock", "a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -268,12 +287,16 @@ class Journal:
         contents = read(self.path)
         self.records, self.torn = contents.records, contents.tail
         self._next_seq = len(contents.records)
-        self._file = open(self.path, "r+b", buffering=0)  # noqa: SIM115 (closed by close)
-        if self.torn:
-            self._cut(contents)
-        self._file.seek(0, os.SEEK_END)
-        if contents.lacks_newline:
-            self._file.write(b"\n")
+        self._file = _opened(self.path, "r+b", buffering=0)
+        try:
+            if self.torn:
+                self._cut(contents)
+            self._file.seek(0, os.SEEK_END)
+            if contents.lacks_newline:
+                self._file.write(b"\n")
+        except BaseException:
+            self._file.close()
+            raise
         self._keep_ballast()
 
     def append(self, kind: str, *, is_synced: bool = True, **fields: Any) -> Record:
@@ -303,12 +326,35 @@ class Journal:
 
     def _keep_ballast(self) -> None:
         with contextlib.suppress(OSError):
-            self._ballast.write_bytes(os.urandom(_BALLAST_BYTES))
+            self._ballast.unlink(missing_ok=True)
+            with open(self._ballast, "xb") as file:
+                file.write(os.urandom(_BALLAST_BYTES))
 
     def _cut(self, contents: Contents) -> None:
-        with open(self.path.with_suffix(".torn"), "ab") as file:
+        with _opened(self.path.with_suffix(".torn"), "ab") as file:
             file.write(contents.tail)
         self._file.truncate(contents.n_bytes)
+
+    def check_room(self) -> None:
+        """Finds out whether the disk is full, on which small records may still fit.
+
+        Raises:
+            OSError: it is.
+        """
+        probe = self.path.with_suffix(".room")
+        try:
+            probe.unlink(missing_ok=True)
+            with open(probe, "xb") as file:
+                file.write(os.urandom(_BALLAST_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _check_place(self) -> None:
+        """Whoever moves or deletes a sweep's folder would find nothing of what is written now."""
+        if not os.path.exists(self.path) or not os.path.samefile(self.path, self._file.fileno()):
+            raise OSError(errno.ESTALE, "its journal was moved or deleted", str(self.path))
 
     def _write(self, line: bytes, is_synced: bool) -> None:
         start = self._file.tell()
@@ -317,6 +363,7 @@ class Journal:
                 raise OSError(errno.ENOSPC, "no space left on device")
             if is_synced:
                 os.fdatasync(self._file.fileno())
+                self._check_place()
         except OSError:  # some file systems find out that they are full when they sync
             self._file.truncate(start)
             self._file.seek(start)

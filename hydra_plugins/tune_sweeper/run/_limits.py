@@ -11,6 +11,7 @@ from ._record import Job
 from ._result import STALLED, TIMEOUT
 
 _LOOKS = 4  # at a silent job, within its limit
+_LONGEST_S = 3600.0  # between two looks: the system's own waits cannot take a month
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Watchman:
             times += [w.started + limits.job_s - now for w in self._watched.values()]
         if limits.silence_s is not None and self._watched:
             times.append(limits.silence_s / _LOOKS)
-        return max(0.0, min(times)) if times else None
+        return min(max(0.0, min(times)), _LONGEST_S) if times else None
 
     def overdue(self) -> Iterator[tuple[Job, str, str]]:
         """Jobs to be ended, each once, with status and sentence."""

@@ -8,6 +8,7 @@ import copy
 import math
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..search._trial import Strategy
@@ -16,7 +17,7 @@ from ._garbage import without_collection
 from ._interrupts import Interrupts
 from ._journal import JournalUnwritable, is_disk_full, is_unwritable
 from ._objective import Objective
-from ._record import COMPLETE, End, Job, Record, is_step
+from ._record import COMPLETE, FILE, End, Job, Record, is_step
 from ._result import (
     CHECKPOINT,
     DIED,
@@ -31,7 +32,9 @@ from ._result import (
     WrongReturn,
 )
 from ._rules import Progress, Rules
+from ._whole import is_inside, remove_links_out
 
+_NO_ROOM = "No space left on device"
 _NO_CHECKPOINT = (
     f"the task left no {_result.CHECKPOINT} in its output folder, and a strategy that trains in"
     " steps continues from it"
@@ -102,6 +105,7 @@ class Loop:
         objective: Objective,
         rules: Rules,
         interrupts: Interrupts | None = None,
+        may_be_best: Callable[[Mapping[str, Any]], bool] = lambda values: True,
         on_restored: Callable[[Progress], None] = lambda progress: None,
         on_start: Callable[[Job], None] = lambda job: None,
         on_end: Callable[[Job, End, Progress], None] = lambda job, end, progress: None,
@@ -112,6 +116,7 @@ class Loop:
         self._objective = objective
         self._rules = rules
         self._interrupts = interrupts
+        self._may_be_best = may_be_best  # a configuration
         self._on_restored = on_restored
         self._on_start = on_start
         self._on_end = on_end
@@ -119,6 +124,7 @@ class Loop:
         self.progress = Progress(rules, objective)
         self._running: set[int] = set()
         self._started: set[int] = set()
+        self._ours: set[int] = set()  # jobs that this process started
         self._sources: dict[int, str | None] = {}  # checkpoints that this process's jobs continue
         self._level = 0  # of the interrupts that were acted upon
         self._left: list[Job] = []  # asked for, not started: of an earlier process, or repeats
@@ -141,7 +147,7 @@ class Loop:
         except OSError as error:
             if is_disk_full(error):
                 self._let_running_end()
-            elif is_unwritable(error):
+            elif is_unwritable(error) or not (self._record.folder / FILE).exists():
                 self._let_running_end()
                 raise JournalUnwritable(_unwritable(error)) from error
             raise
@@ -172,6 +178,10 @@ class Loop:
         if self._interrupts is not None and self._interrupts.level:
             return INTERRUPTED
         return self.progress.reason_to_stop()
+
+    def _is_stopping(self) -> bool:
+        """Whether somebody asked; a launcher in this process hears of it before we pass it on."""
+        return self._interrupts is not None and self._interrupts.level > 0
 
     def _interrupt_jobs(self) -> None:
         """Passes a request to stop on to the jobs, once a level."""
@@ -281,6 +291,9 @@ class Loop:
     def _submit(self, job: Job) -> None:
         is_again = job.number in self._started
         attempt = job.attempt + 1 if is_again else job.attempt
+        if job.number not in self._ours:  # else they are its own
+            remove_links_out(self._record.folder, job.folder)
+        self._ours.add(job.number)
         if not is_again:
             self._clear(job)
         source, parent = self._source(job, attempt)
@@ -319,23 +332,34 @@ class Loop:
         return file if (self._record.folder / file).exists() else None
 
     def _finish(self, job: Job) -> None:
-        result = _result.read(self._record.folder / job.folder)
-        if result is None or result.attempt != job.attempt:
-            result = Result(DIED, error="the job ended without a result", attempt=job.attempt)
-        elif result.status == INTERRUPTED and not self._level:
-            result = Result(**{**vars(result), "status": DIED})
-        has_source = self._has_source(job)
+        result, has_source = self._outcome(job), self._has_source(job)
         source = self._sources.pop(job.number, None)
         if result.status in (FAILED, REFUSED) and self._is_gone(source):
-            result = Result(**{**vars(result), "status": UNREADABLE})
+            result = replace(result, status=UNREADABLE)
         elif result.status == UNREADABLE and not has_source:  # the user named that checkpoint
-            result = Result(**{**vars(result), "status": REFUSED})
+            result = replace(result, status=REFUSED)
         if result.status in LOST and self._may_try_again(job, result, source):
             # Only what nobody asked for counts as one of the retries.
-            self._record.lose(job, INTERRUPTED if self._level else result.status, result.error)
+            status = INTERRUPTED if self._is_stopping() else result.status
+            self._record.lose(job, status, result.error)
             self._left.insert(0, job)
             return
         self._end(job, result)
+
+    def _outcome(self, job: Job) -> Result:
+        """What a job left in its folder; `died` where the world was to blame.
+
+        Raises:
+            OSError: the disk is full, and may be why it failed.
+        """
+        result = _result.read(self._record.folder / job.folder)
+        if result is None or result.attempt != job.attempt:
+            result = Result(DIED, error="the job ended without a result", attempt=job.attempt)
+        if result.status in (DIED, FAILED):
+            self._record.check_room()
+        lacked_room = result.status == FAILED and _NO_ROOM in str(result.error)
+        was_ended = result.status == INTERRUPTED and not self._is_stopping()
+        return replace(result, status=DIED) if lacked_room or was_ended else result
 
     def _end(self, job: Job, result: Result) -> None:
         end, fatal = self._judge(job, result)
@@ -370,14 +394,14 @@ class Loop:
     def _may_try_again(self, job: Job, result: Result, source: str | None) -> bool:
         """What we interrupted or gave a bad checkpoint always, what the world broke at times."""
         if result.status == UNREADABLE:
-            if source is not None:
-                file = self._record.folder / source
+            file = self._record.folder / (source or "")
+            if source is not None and is_inside(file, self._record.folder):
                 with contextlib.suppress(FileNotFoundError):  # another child came first
                     file.replace(file.with_name(f"{file.name}.unreadable"))
             # Which file an earlier process gave it is not known: the next attempt finds it again.
             return True
         losses = self._record.losses.get(job.number, {}).values()
-        return self._level > 0 or sum(s == DIED for s in losses) < self._rules.retries
+        return self._is_stopping() or sum(s == DIED for s in losses) < self._rules.retries
 
     def _judge(self, job: Job, result: Result) -> tuple[End, bool]:
         """The end to record, and whether it shows a mistake that every trial would repeat."""
@@ -409,7 +433,7 @@ class Loop:
         if all(number in self._values for number in group):
             values = [self._values.pop(number) for number in group]
             observation = self._objective.observe(first, job.proposal, values)
-            if observation.score is not None:
+            if observation.score is not None and self._may_be_best(job.proposal.values):
                 self.progress.rank(first, observation.score)
             self._strategy.tell([observation])
 
@@ -425,7 +449,8 @@ class Loop:
     def _delete(self, jobs: Collection[int]) -> None:
         for number in jobs:
             folder = self._record.folder / self._record.jobs[number].folder
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            if is_inside(folder, self._record.folder):
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         self._kept.difference_update(jobs)
 
     def _needed_checkpoints(self) -> set[int]:

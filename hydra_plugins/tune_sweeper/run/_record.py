@@ -7,12 +7,13 @@ copy of the header), ask (a job is wanted), start, lost (an attempt that the wor
 
 import contextlib
 import itertools
-import re
+import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from ..search._trial import Proposal
 from . import _journal
 from ._garbage import without_collection
 from ._journal import Journal, JournalDamaged, JournalError, Lock
-from ._result import CHECKPOINT, INTERRUPTED
+from ._result import INTERRUPTED
+from ._shapes import complaint
 
 FILE = "trials.jsonl"
 COMPLETE = "complete"  # the reason in a stop record when nothing was left to do
 TIME_S = "time_s"  # the reason when the time of one process was over: the next one may go on
 _PASSING = (TIME_S, INTERRUPTED)
-_FOLDER = re.compile(r"\d+(/\d+(\.\d+)?)?(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,84 @@ class End:
     time: float = 0.0  # when it was recorded
 
 
-class Record:
-    """A sweep's record, open for writing; made by `create` or `resume`."""
+_of_proposal = itemgetter(*Proposal.__dataclass_fields__)
 
-    def __init__(self, folder: Path, lock: Lock) -> None:
-        self.folder = folder
-        self._lock = lock
-        self._journal = Journal(folder / FILE)
-        self.header = dict(self._journal.records[0])
-        self.events = self._journal.records[1:]  # those of earlier processes, in order
-        self.torn = self._journal.torn
+
+class Summary:
+    """What the records of a journal come to."""
+
+    def __init__(self, path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+        """Understands the records of the journal at `path`.
+
+        Raises:
+            JournalDamaged: one of them says what no sweep writes.
+        """
+        self.header = dict(records[0])
         self.jobs: dict[int, Job] = {}
         self.ends: dict[int, End] = {}
         self.losses: dict[int, dict[int, str]] = {}  # by job and attempt: the status
+        self.is_over = False
+        self.is_extended = False  # to another space, in which its trials may not lie
         self._stand_ins: dict[int, int | None] = {}  # whom jobs continued in their parent's place
         self._folders: set[str] = set()
+        self._next_job = 0
+        self._understand(path, records)
+
+    def parent(self, job: Job) -> int | None:
+        """The job whose checkpoint this one really continued, or will as far as is known."""
+        return self._stand_ins.get(job.number, job.proposal.parent)
+
+    @without_collection()
+    def _understand(self, path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+        for line, event in enumerate(records, start=1):
+            if (wrong := complaint(event, self.jobs)) is not None:
+                raise JournalDamaged(f"{path}, line {line}: no sweep writes this: a record {wrong}")
+            self._take(event)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        kind = event["type"]
+        if kind == "ask":
+            proposal = Proposal(*_of_proposal(event))
+            job = Job(event["job"], proposal, event["repeat"], event["folder"])
+            self.jobs[job.number] = job
+            self._next_job = max(self._next_job, job.number + 1)
+            self._folders.add(job.folder)
+        elif kind == "start":
+            job = self.jobs[event["job"]]
+            if event["attempt"] != job.attempt:
+                self.jobs[job.number] = replace(job, attempt=event["attempt"])
+            if "parent" in event:
+                self._stand_ins[job.number] = event["parent"]
+        elif kind == "lost":
+            self.losses.setdefault(event["job"], {})[event["attempt"]] = event["status"]
+        elif kind == "end":
+            # Fields of a later minor version are left out.
+            end = End(**{name: event[name] for name in End.__dataclass_fields__ if name in event})
+            self.ends.setdefault(end.job, end)
+        elif kind == "change":
+            before = self.header["fingerprint"].get("space")
+            self.header |= event["header"]
+            self.is_extended |= self.header["fingerprint"].get("space") != before
+        elif kind in ("session", "stop"):
+            self.is_over = kind == "stop" and event["reason"] not in _PASSING
+
+
+class Record(Summary):
+    """A sweep's record, open for writing; made by `create` or `resume`."""
+
+    def __init__(self, folder: Path, lock: Lock) -> None:
+        _refuse_links(folder)
+        self.folder = folder
+        self._lock = lock
+        self._journal = Journal(folder / FILE)
         self._is_ours = False  # nothing stood in the folder before this sweep
+        self.events = self._journal.records[1:]  # those of earlier processes, in order
+        self.torn = self._journal.torn
+        try:
+            super().__init__(folder / FILE, self._journal.records)
+        except BaseException:
+            self._journal.close()
+            raise
 
     @classmethod
     def create(cls, folder: Path, header: Mapping[str, Any]) -> "Record":
@@ -112,7 +175,6 @@ class Record:
     def _begin(self) -> "Record":
         """Takes over what earlier processes wrote, and notes that another one begins."""
         try:
-            self._take_all()
             # A journal that lost its header would be lost as a whole: each session has a copy.
             self._write("session", header=self.header)
         except BaseException:
@@ -122,7 +184,7 @@ class Record:
 
     def ask(self, proposal: Proposal, repeat: int = 0, *, n_repeats: int = 1) -> Job:
         """A new job; it is not durable before the first `start` returned."""
-        number = max(self.jobs, default=-1) + 1
+        number = self._next_job
         folder = self._folder(proposal, repeat, n_repeats)
         fields = {**asdict(proposal), "repeat": repeat, "folder": folder}
         self._write("ask", is_synced=False, job=number, **fields)
@@ -139,13 +201,13 @@ class Record:
         self._write("start", **fields)
         return self.jobs[job.number]
 
-    def parent(self, job: Job) -> int | None:
-        """The job whose checkpoint this one really continued, or will as far as is known."""
-        return self._stand_ins.get(job.number, job.proposal.parent)
-
     def lose(self, job: Job, status: str, error: str | None) -> None:
         """Notes that an attempt was lost, and is to be made again."""
         self._write("lost", job=job.number, attempt=job.attempt, status=status, error=error)
+
+    def check_room(self) -> None:
+        """Raises OSError where the disk is full: what a job could not write is not its fault."""
+        self._journal.check_room()
 
     def end(self, end: End) -> End:
         """Notes how a job ended; on the disk when this returns."""
@@ -182,30 +244,6 @@ class Record:
     def _write(self, kind: str, *, is_synced: bool = True, **fields: Any) -> None:
         self._take(self._journal.append(kind, is_synced=is_synced, **fields))
 
-    @without_collection()
-    def _take_all(self) -> None:
-        for event in self.events:
-            self._take(event)
-
-    def _take(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "ask":
-            job = _job_of(event)
-            self.jobs[job.number] = job
-            self._folders.add(job.folder)
-        elif event["type"] == "start":
-            job = self.jobs[event["job"]]
-            if event["attempt"] != job.attempt:
-                self.jobs[job.number] = replace(job, attempt=event["attempt"])
-            if "parent" in event:
-                self._stand_ins[job.number] = event["parent"]
-        elif event["type"] == "lost":
-            self.losses.setdefault(event["job"], {})[event["attempt"]] = event["status"]
-        elif event["type"] == "end":
-            end = end_of(event)
-            self.ends.setdefault(end.job, end)
-        elif event["type"] == "change":
-            self.header |= event["header"]
-
     def _folder(self, proposal: Proposal, repeat: int, n_repeats: int) -> str:
         """`7`, `7/2` for a step or a repeat, `7/2.1` when a step is taken a second time."""
         has_steps = proposal.until_epoch is not None
@@ -213,6 +251,17 @@ class Record:
         name = f"{proposal.trial}/{part}" if has_steps or n_repeats > 1 else f"{proposal.trial}"
         copies = (f"{name}.{i}" for i in itertools.count(1))
         return next(n for n in itertools.chain([name], copies) if n not in self._folders)
+
+
+def _refuse_links(folder: Path) -> None:
+    """A trial's folder that leads elsewhere: what is there would be overwritten or deleted."""
+    with os.scandir(folder) as entries:
+        links = [e.path for e in entries if e.name.isdecimal() and e.is_symlink()]
+    if links:
+        raise JournalDamaged(
+            f"{links[0]} is a link, and trials are written there: put the folder itself in its"
+            " place"
+        )
 
 
 @contextlib.contextmanager
@@ -226,30 +275,6 @@ def _locked(folder: Path) -> Iterator[Lock]:
         raise
 
 
-def _job_of(event: Mapping[str, Any]) -> Job:
-    proposal = Proposal(**{name: event[name] for name in Proposal.__dataclass_fields__})
-    if not _FOLDER.fullmatch(event["folder"]):  # its checkpoints may be deleted some day
-        raise JournalDamaged(f"job {event['job']} says that its folder is {event['folder']!r}")
-    return Job(event["job"], proposal, event["repeat"], event["folder"])
-
-
-def end_of(event: Mapping[str, Any]) -> End:
-    """The End in a record of type end; fields of a later minor version are left out."""
-    if event.get("checkpoint") not in (None, CHECKPOINT):
-        raise JournalDamaged(f"job {event['job']} has its checkpoint at {event['checkpoint']!r}")
-    return End(**{name: event[name] for name in End.__dataclass_fields__ if name in event})
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a reader of a sweep's folder sees without opening it for writing."""
-
-    header: Mapping[str, Any]
-    jobs: Mapping[int, Job]
-    ends: Mapping[int, End]
-    is_over: bool
-
-
 def read(folder: Path) -> Summary:
     """The record in `folder`, read only; runs nothing and takes no lock.
 
@@ -257,20 +282,7 @@ def read(folder: Path) -> Summary:
         JournalError: damaged or of a later format.
         FileNotFoundError: there is none.
     """
-    records = _journal.read(folder / FILE).records
-    jobs = {job.number: job for job in (_job_of(r) for r in records if r["type"] == "ask")}
-    ends: dict[int, End] = {}
-    for end in (end_of(r) for r in records if r["type"] == "end"):
-        ends.setdefault(end.job, end)
-    header = dict(records[0])
-    for change in (r for r in records if r["type"] == "change"):
-        header |= change["header"]
-    return Summary(header, jobs, ends, _is_over(records))
-
-
-def _is_over(records: list[dict[str, Any]]) -> bool:
-    marks = [r for r in records if r["type"] in ("stop", "session")]
-    return bool(marks) and marks[-1]["type"] == "stop" and marks[-1]["reason"] not in _PASSING
+    return Summary(folder / FILE, _journal.read(folder / FILE).records)
 
 
 def newest_unfinished(parent: Path, name: str, fingerprint: Mapping[str, Any]) -> Path | None:

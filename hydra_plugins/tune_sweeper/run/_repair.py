@@ -1,5 +1,6 @@
 """A damaged journal made readable again, at the cost of the records that are lost."""
 
+import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any
 
 from . import _journal
 from ._journal import JournalDamaged, Lock
-from ._record import FILE
+from ._record import FILE, read
+from ._shapes import complaint, flaw
 from ._whole import write_whole
 
 Line = tuple[int, dict[str, Any] | None]  # its number, and a record in it
@@ -20,6 +22,7 @@ class Repaired:
 
     kept: int  # records
     damaged: list[int]  # lines that cannot be read
+    foreign: list[int]  # lines of another sweep, that got into this file
     orphaned: list[int]  # good records of jobs whose ask is lost: nobody knows their values
     backup: Path
 
@@ -41,8 +44,10 @@ def repair(folder: Path) -> Repaired | None:
     lock = Lock(folder)
     try:
         try:
-            _journal.read(path)
+            read(folder)
         except JournalDamaged:
+            if path.is_symlink() or not path.is_file():
+                raise
             return _mend(path)
         return None
     finally:
@@ -55,23 +60,29 @@ def _mend(path: Path) -> Repaired:
     if header is None:
         raise JournalDamaged(f"{path}: the header is lost, and with it what the sweep was about")
     damaged = [line for line, record in found if record is None]
-    kept, orphaned = _coherent([(1, header), *found])
+    own, foreign = _own(found, header.get("sweep"))
+    kept, orphaned = _coherent([(1, header), *sorted(own, key=_seq)])
     backup = _free_name(path)
     shutil.copy2(path, backup)
     _rewrite(path, kept)
-    return Repaired(len(kept), damaged, orphaned, backup)
+    return Repaired(len(kept), damaged, foreign, orphaned, backup)
 
 
 def _numbered(data: bytes) -> list[Line]:
     """What stands in each line; several records where it was the newline that came to harm."""
     found: list[Line] = []
     for number, line in enumerate(data.split(b"\n"), start=1):
-        record = _journal.decode(line)
+        record = _sound(line)
         pieces = _journal.pieces(line) if record is None else []
-        found += [(number, _journal.decode(piece)) for piece in pieces]
+        found += [(number, _sound(piece)) for piece in pieces]
         if line and not pieces:
             found.append((number, record))
     return found
+
+
+def _sound(line: bytes) -> dict[str, Any] | None:
+    record = _journal.decode(line)
+    return None if record is None or flaw(record) is not None else record
 
 
 def _header(records: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -79,9 +90,36 @@ def _header(records: Iterable[dict[str, Any] | None]) -> dict[str, Any] | None:
     for record in filter(None, records):
         if record["type"] == "header":
             return record
-        if record["type"] == "session" and "header" in record:
-            return dict(record["header"])
+        copy = record.get("header") if record["type"] == "session" else None
+        if isinstance(copy, dict) and flaw({**copy, "type": "header"}) is None:
+            return {**copy, "type": "header", "seq": 0}
     return None
+
+
+def _own(found: Iterable[Line], sweep: Any) -> tuple[list[Line], list[int]]:
+    """The readable lines of this sweep, and the numbers of those of others.
+
+    The header and each session say whose records come behind them.
+    """
+    own: list[Line] = []
+    foreign = []
+    current = sweep
+    for line, record in found:
+        if record is None:
+            continue
+        if record["type"] in ("header", "session"):
+            current = record.get("header", record).get("sweep", current)
+        if current == sweep:
+            own.append((line, record))
+        else:
+            foreign.append(line)
+    return own, foreign
+
+
+def _seq(line: Line) -> int:
+    """Its number, by which lines that lost their order find it again."""
+    assert line[1] is not None, "lines without a record were left out"
+    return int(line[1]["seq"])
 
 
 def _coherent(found: Sequence[Line]) -> tuple[list[dict[str, Any]], list[int]]:
@@ -99,15 +137,16 @@ def _coherent(found: Sequence[Line]) -> tuple[list[dict[str, Any]], list[int]]:
         if record is None or record["seq"] in seen:
             continue
         seen.add(record["seq"])
-        is_ask = record["type"] == "ask" and record["trial"] not in lame
-        if is_ask and _has_ancestors(record, asked, steps):
-            asked.add(record["job"])
-            steps.add((record["trial"], record["step"]))
-        elif "job" in record and record["job"] not in asked:
-            orphaned.append(line)
-            continue
         if record["type"] == "drop":
             record = {**record, "jobs": [job for job in record["jobs"] if job in asked]}
+        is_ask = record["type"] == "ask"
+        is_lame = is_ask and (record["trial"] in lame or not _has_ancestors(record, asked, steps))
+        if is_lame or complaint(record, asked) is not None:
+            orphaned.append(line)
+            continue
+        if is_ask:
+            asked.add(record["job"])
+            steps.add((record["trial"], record["step"]))
         kept.append(record)
     return kept, orphaned
 
@@ -137,7 +176,7 @@ def _has_ancestors(
 
 def _free_name(path: Path) -> Path:
     number = 1
-    while (backup := path.with_suffix(f".damaged-{number}")).exists():
+    while os.path.lexists(backup := path.with_suffix(f".damaged-{number}")):
         number += 1
     return backup
 

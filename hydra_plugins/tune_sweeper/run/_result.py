@@ -3,6 +3,7 @@
 The job writes it, whatever launched it, so a launcher that dies loses no finished training.
 """
 
+import errno
 import json
 import math
 import os
@@ -10,18 +11,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ._journal import tagged, untagged
-from ._whole import write_whole
+from ._whole import open_own, write_whole
 
 FILE = "result.json"
 SIGTERM_CODE = 128 + signal.SIGTERM  # of a process that SIGTERM ended
 VERSION = 1
 CHECKPOINT = "checkpoints/last.ckpt"  # where a task that can be continued leaves it
+_MOST = 2**53  # whole numbers that every reader of JSON understands
+_SPARE_BYTES = 8 * 2**20
 _ERROR, _TRACEBACK = 1_000, 50_000  # characters of a failure that are kept
 NUMBER = "value"  # name of the metric of a task that returns a bare number
 
@@ -30,6 +33,7 @@ TIMEOUT, STALLED = "timeout", "stalled"  # ended by the sweep
 DIED, INTERRUPTED = "died", "interrupted"  # what the world did; they are tried again
 UNREADABLE = "unreadable"  # its checkpoint was; without that one it is tried again
 LOST = (DIED, INTERRUPTED, UNREADABLE)
+STATUSES = (DONE, FAILED, OOM, INVALID, REFUSED, TIMEOUT, STALLED, *LOST)
 
 SLOT = "HYDRA_TUNE_SLOT"  # in the environment of a job: the part of the machine that it has
 
@@ -60,10 +64,32 @@ class Result:
 def read(folder: Path) -> Result | None:
     """The result in a job's folder; None when there is none that can be read."""
     try:
-        text = (folder / FILE).read_text(encoding="utf-8")
-        return Result(**json.loads(text, object_hook=untagged))
-    except (OSError, ValueError, TypeError):
+        with open_own(folder / FILE, "r", encoding="utf-8") as file:
+            result = Result(**json.load(file, object_hook=untagged))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return result if _is_sound(result) else None
+
+
+def _is_sound(result: Result) -> bool:
+    """Whether it is as `write` writes it: what it says is recorded, and read by everybody."""
+    whole = (result.epochs_done, result.threads)
+    texts = (result.error, result.traceback, result.device, result.slot)
+    return (
+        result.status in STATUSES
+        and result.checkpoint in (None, CHECKPOINT)
+        and isinstance(result.metrics, dict)
+        and isinstance(result.histories, dict)
+        and _are_floats([result.seconds, *result.metrics.values()])
+        and all(isinstance(h, list) and _are_floats(h) for h in result.histories.values())
+        and all(n is None or (type(n) is int and 0 <= n < _MOST) for n in whole)
+        and all(isinstance(text, str | None) for text in texts)
+        and type(result.attempt) is int
+    )
+
+
+def _are_floats(values: Iterable[Any]) -> bool:
+    return all(type(value) is float for value in values)
 
 
 def write(folder: Path, result: Result) -> None:
@@ -74,24 +100,39 @@ def write(folder: Path, result: Result) -> None:
 
 
 def record(
-    task: Callable[[], Any], folder: Path, *, attempt: int = 1, threads: int | None = None
+    task: Callable[[], Any],
+    folder: Path,
+    *,
+    attempt: int = 1,
+    threads: int | None = None,
+    hears_ctrl_c: bool = True,
 ) -> Result:
-    """Runs the task and writes how it ended; only KeyboardInterrupt passes.
+    """Runs the task and writes how it ended; only Ctrl-C passes, as KeyboardInterrupt.
 
-    A task that leaves with the exit code of SIGTERM was interrupted, and did not fail.
+    Where this process does not hear it, as workers do not, the task itself has raised it.
+
+    A task that leaves with the exit code of SIGTERM was interrupted, and did not fail. A process
+    that it forked, and that comes back here too, ends.
 
     `threads` is how many the task was told to use; None: as many as torch takes.
     """
-    start = time.perf_counter()
+    start, pid = time.perf_counter(), os.getpid()
+    spare = bytearray(_SPARE_BYTES)  # address space alone: nothing is written to it
     try:
         metrics, histories = split(task())
         result = Result(DONE, metrics, histories)
     except WrongReturn as error:
         result = Result(INVALID, error=str(error))
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # asyncio's CancelledError is no Exception
+        if os.getpid() != pid:
+            traceback.print_exc()
+            os._exit(1)
+        if issubclass(type(error), KeyboardInterrupt) and hears_ctrl_c:
+            raise
+        del spare  # there may be nothing else left to tell of the failure with
         result = _failure(error)
+    if os.getpid() != pid:
+        os._exit(0)
     seconds = time.perf_counter() - start
     circumstances = {"seconds": seconds, "attempt": attempt, "slot": os.environ.get(SLOT)}
     circumstances |= _torch_circumstances(threads)
@@ -113,17 +154,18 @@ def split(returned: Any) -> tuple[dict[str, float], dict[str, list[float]]]:
         WrongReturn: anything else; the message says what came.
     """
     if _is_number(returned):
-        return {NUMBER: float(returned)}, {}
+        return {NUMBER: _float(NUMBER, returned)}, {}
     if not isinstance(returned, Mapping) or not returned:
         raise WrongReturn(f"the task returned {_shown(returned)}: {_EXPECTED}")
     metrics: dict[str, float] = {}
     histories: dict[str, list[float]] = {}
-    for name, value in returned.items():
+    for key, value in returned.items():
+        name = _name(key)
         if _is_number(value):
-            metrics[str(name)] = float(value)
+            metrics[name] = _float(name, value)
         elif isinstance(value, list | tuple) and value and all(map(_is_number, value)):
-            histories[str(name)] = [float(v) for v in value]
-            metrics[str(name)] = float(value[-1])
+            histories[name] = [_float(name, v) for v in value]
+            metrics[name] = histories[name][-1]
         else:
             raise WrongReturn(f"the task returned {name}={_shown(value)}: {_EXPECTED}")
     return metrics, histories
@@ -136,23 +178,54 @@ def _is_number(value: Any) -> bool:
     """Whether float() of it means a measurement: numpy's and torch's scalars too, but no text."""
     if isinstance(value, str | bytes | bool | complex) or not hasattr(value, "__float__"):
         return False
-    dtype = str(getattr(value, "dtype", ""))
-    return getattr(value, "ndim", 0) == 0 and "bool" not in dtype and "complex" not in dtype
+    dtype = getattr(value, "dtype", "")
+    is_other = any(kind in str(dtype) for kind in _NO_NUMBERS)
+    is_other |= getattr(dtype, "kind", "f") in "USO"  # numpy's texts and objects
+    return getattr(value, "ndim", 0) == 0 and not is_other
+
+
+_NO_NUMBERS = ("bool", "complex", "datetime", "timedelta")
+
+
+def _float(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except Exception as error:  # too large, without data, or not meant to be read
+        raise WrongReturn(f"the task returned {name}={_shown(value)}: {_EXPECTED}") from error
+
+
+def _name(key: Any) -> str:
+    try:
+        return _writable(str(key))
+    except Exception as error:
+        kind = type(key).__name__
+        raise WrongReturn(f"the task returned a metric whose name is a {kind}") from error
 
 
 def _shown(value: Any) -> str:
-    text = f"{value!r}"
+    try:
+        text = _writable(f"{value!r}")
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
     return f"{text[:60]}{'...' if len(text) > 60 else ''} ({type(value).__name__})"
 
 
 def _failure(error: BaseException) -> Result:
     """The failure as plain text: an exception may not survive pickling, nor even its own str()."""
+    kind = _writable(_NAME.__get__(type(error)))
     try:
-        message = str(error)
-    except Exception:
+        return _told(error, kind)
+    except BaseException:  # whatever an exception's own methods raise
+        return Result(FAILED, error=f"{kind}: (nothing of it could be read)")
+
+
+def _told(error: BaseException, kind: str) -> Result:
+    if isinstance(error, MemoryError):
+        _let_go(error)
+    try:
+        message = _writable(str.__str__(str(error)))
+    except BaseException:
         message = "(its message could not be read)"
-    kind = type(error).__name__
-    message = _writable(message)
     text = _writable("".join(traceback.format_tb(error.__traceback__))) + f"{kind}: {message}"
     status = _status_of(error, message)
     line = message if status == REFUSED else f"{kind}: {message}"
@@ -175,22 +248,50 @@ def _writable(text: str) -> str:
 
 def _status_of(error: BaseException, message: str) -> str:
     """Duck-typed, since a task needs to know nothing of this plugin to refuse a configuration."""
-    if isinstance(error, SystemExit) and error.code == SIGTERM_CODE:
+    code = error.code if isinstance(error, SystemExit) else None
+    if type(code) is int and code == SIGTERM_CODE:
         return INTERRUPTED
-    if getattr(error, "is_unreadable_checkpoint", False) is True:
+    if _says(error, "is_unreadable_checkpoint"):
         return UNREADABLE
-    if getattr(error, "is_refusal", False) is True:
+    if _says(error, "is_refusal"):
         return REFUSED
-    # torch's CPU allocator raises a bare RuntimeError, so that only its text tells.
-    is_oom = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return OOM if is_oom or "can't allocate memory" in message else FAILED
+    is_oom = isinstance(error, MemoryError) or _NAME.__get__(type(error)) == "OutOfMemoryError"
+    is_oom |= isinstance(error, OSError) and error.errno == errno.ENOMEM
+    # Elsewhere torch raises a bare RuntimeError, so that only its text tells.
+    is_oom |= any(text in message for text in _OOM_TEXTS)
+    return OOM if is_oom else FAILED
+
+
+_OOM_TEXTS = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUDA out of memory",
+    "STATUS_ALLOC_FAILED",
+    "std::bad_alloc",
+)
+_NAME: Any = type.__dict__["__name__"]  # a class may have a __name__ of its own making
+
+
+def _says(error: BaseException, attribute: str) -> bool:
+    try:
+        return getattr(error, attribute, False) is True
+    except BaseException:
+        return False
+
+
+def _let_go(error: BaseException) -> None:
+    """Frees what filled the memory, so that there is some to tell of it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__context__
 
 
 def _training(result: Result, folder: Path) -> dict[str, Any]:
     """How far a training came, and the checkpoint that it left."""
     epochs = result.metrics.get("epochs", math.nan)
     return {
-        "epochs_done": int(epochs) if math.isfinite(epochs) else None,
+        "epochs_done": int(epochs) if 0 <= epochs < _MOST else None,
         "checkpoint": CHECKPOINT if (folder / CHECKPOINT).exists() else None,
     }
 

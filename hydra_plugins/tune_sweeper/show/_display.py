@@ -1,6 +1,7 @@
 """What a sweep says while it runs: log lines without escape codes, one per ended job."""
 
 import logging
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,9 +19,16 @@ class Plain:
         self._n_jobs = n_jobs
 
     def say(self, lines: Iterable[str]) -> None:
-        """Lines as they are."""
-        for line in lines:
-            log.info(line)
+        """Lines as they are, without what a terminal would obey.
+
+        Where nobody reads them any more, as behind `| head`, the sweep goes on in silence.
+        """
+        before, logging.raiseExceptions = logging.raiseExceptions, False
+        try:
+            for line in lines:
+                log.info("%s", harmless(line))
+        finally:
+            logging.raiseExceptions = before
 
     def ended(self, job: Job, end: End, *, n_ended: int, is_best: bool, log_file: str) -> None:
         """One line about a job that is over, and one about its error."""
@@ -37,6 +45,28 @@ class Silent(Plain):
 
     def say(self, lines: Iterable[str]) -> None:
         """Nothing."""
+
+
+def harmless(text: str, *, keep: str = "") -> str:
+    """The text with the characters that a terminal obeys as escapes: `\\x1b` and others.
+
+    They come from users' values and exceptions, and could clear a screen or fake a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(c) if _is_control(c) and c not in keep else c for c in text)
+
+
+_BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def _is_control(character: str) -> bool:
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def _place(job: Job) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from ..run._record import End, Job
-from ..run._whole import write_whole
+from ..run._whole import open_own, write_whole
+from ._display import harmless
 
 CSV = "trials.csv"
 RESULTS = "optimization_results.yaml"
@@ -33,7 +34,7 @@ class Table:
             and self._path.exists()
             and len(self._rows) > 1
         ):
-            with open(self._path, "a", encoding="utf-8") as file:
+            with open_own(self._path, "a", encoding="utf-8") as file:
                 file.write(_line(self._row(job, end)))
         else:
             self._metrics = sorted({*self._metrics, *end.metrics} - {*_FIXED})
@@ -51,7 +52,8 @@ class Table:
 
 def _line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
+    shown = [harmless(cell, keep="\n\t") if isinstance(cell, str) else cell for cell in cells]
+    csv.writer(text, lineterminator="\n").writerow(shown)
     return text.getvalue()
 
 

@@ -141,7 +141,8 @@ def _write(path: Path, items: Sequence[Any]) -> None:
     except (FileExistsError, NotADirectoryError):  # a task put something else in its folder's place
         return
     new = path.with_name(f"new.{path.name.rpartition('.')[2]}")
-    with open(new, "wb") as file:
+    new.unlink(missing_ok=True)
+    with open(new, "xb") as file:
         writer = RecordWriter(file)
         version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
         for item in [version, *items]:

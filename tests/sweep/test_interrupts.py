@@ -1,0 +1,85 @@
+"""Requests to stop a sweep whose launcher is not ours."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from apps import APP, command, statuses_of
+from processes import descendants, is_alive, wait_until
+
+from hydra_plugins.tune_sweeper.run import _journal, _record
+
+SWEEP = ("-m", "hydra/sweeper=random", "hydra.sweeper.n_trials=40", "hydra.sweeper.seed=3")
+SPACE = ("x=interval(0.0,1.0)", "hydra.sweep.dir=here", "hydra.sweeper.n_parallel=2")
+LAUNCHERS = ["basic", "joblib", pytest.param("submitit_local", marks=pytest.mark.slow)]
+
+
+def start(folder: Path, launcher: str, *typed: str) -> "Popen[bytes]":
+    """A sweep in a session of its own, once all that it may run at once runs."""
+    words = command(APP, *SWEEP, *SPACE, f"hydra/launcher={launcher}", *typed)
+    process = Popen(words, cwd=folder, stdout=subprocess.PIPE, start_new_session=True)
+    n_begun = 1 if launcher == "basic" else 2
+    wait_until(lambda: len(list(folder.glob("here/*/pid"))) >= n_begun)
+    assert process.poll() is None
+    return process
+
+
+def losses(folder: Path) -> list[str]:
+    """The statuses of attempts that are to be made again."""
+    records = _journal.read(folder / _record.FILE).records
+    return [record["status"] for record in records if record["type"] == "lost"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_sigterm_ends_any_sweep_within_its_grace(tmp_path: Path, launcher: str) -> None:
+    """What ran, or was to run in the same batch, is interrupted and not dead; nothing stays."""
+    process = start(tmp_path, launcher, "sleep_s=60", "hydra.sweeper.grace_s=1")
+    family, began = descendants(process.pid), time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+
+    assert process.returncode == 143
+    assert time.monotonic() - began < 10
+    assert losses(tmp_path / "here") == ["interrupted"] * 2
+    wait_until(lambda: not any(map(is_alive, family)), 3.0)
+
+
+def test_ctrl_c_at_a_terminal_is_not_for_the_jobs_of_joblib(tmp_path: Path) -> None:
+    """It reaches all processes there; those jobs end, and nothing begins any more."""
+    process = start(tmp_path, "joblib", "sleep_s=2")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert statuses_of(tmp_path / "here") == ["done", "done"]
+
+
+def test_ctrl_c_twice_ends_the_jobs_of_joblib(tmp_path: Path) -> None:
+    """Whoever types it twice does not wait for them."""
+    process = start(tmp_path, "joblib", "sleep_s=60")
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert losses(tmp_path / "here") == ["interrupted"] * 2
+
+
+def test_job_that_breaks_joblib_runs_alone_when_it_is_the_last_suspect(tmp_path: Path) -> None:
+    """Those that wait for its turn to be over are not taken along, nor called dead."""
+    xs = "x=0.9,0.1,0.95,0.2,0.3"
+    chosen = ("hydra/launcher=joblib", "hydra.sweeper.n_parallel=2", "hydra.sweep.dir=here")
+    rules = ("hydra.sweeper.retries=0", "hydra.sweeper.max_failures=null")
+    bad = ("bad_above=0.5", "bad=segfault", "sleep_s=1", "hydra.sweeper.fail_fast=null")
+    subprocess.run(
+        command(APP, "-m", "hydra/sweeper=grid", *chosen, *rules, *bad, xs),
+        cwd=tmp_path,
+        check=True,
+    )
+
+    assert statuses_of(tmp_path / "here") == ["died", "done", "died", "done", "done"]

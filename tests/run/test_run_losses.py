@@ -202,16 +202,17 @@ def test_population_stays_whole_when_a_checkpoint_is_gone(tmp_path: Path) -> Non
 
 def spoil(sweep: Sweep, how: Callable[[Path], Any]) -> None:
     """Does something to the first checkpoint that a job would continue, before it begins."""
-    source, done = sweep.loop._source, []
+    checkpoints = sweep.loop._checkpoints
+    give, done = checkpoints.give, []
 
     def spoiled(job: Job, attempt: int) -> tuple[str | None, int | None]:
-        file, parent = source(job, attempt)
+        file, parent = give(job, attempt)
         if file is not None and not done:
             done.append(how(sweep.folder / file))
-            return source(job, attempt)
+            return give(job, attempt)
         return file, parent
 
-    sweep.loop._source = spoiled  # type: ignore[method-assign]
+    checkpoints.give = spoiled  # type: ignore[method-assign]
 
 
 # Requests to stop

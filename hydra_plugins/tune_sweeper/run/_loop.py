@@ -6,13 +6,13 @@ It knows no strategy and no launcher, only their protocols; all that it decides 
 import contextlib
 import copy
 import math
-import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from ..search._trial import Strategy
 from . import _result
+from ._checkpoints import Checkpoints
 from ._garbage import without_collection
 from ._interrupts import Interrupts
 from ._journal import JournalUnwritable, is_disk_full, is_unwritable
@@ -32,7 +32,7 @@ from ._result import (
     WrongReturn,
 )
 from ._rules import Progress, Rules
-from ._whole import is_inside, remove_links_out
+from ._whole import remove_links_out
 
 _NO_ROOM = "No space left on device"
 _NO_CHECKPOINT = (
@@ -125,14 +125,13 @@ class Loop:
         self._running: set[int] = set()
         self._started: set[int] = set()
         self._ours: set[int] = set()  # jobs that this process started
-        self._sources: dict[int, str | None] = {}  # checkpoints that this process's jobs continue
         self._level = 0  # of the interrupts that were acted upon
         self._left: list[Job] = []  # asked for, not started: of an earlier process, or repeats
         self._noted: set[int] = set()  # jobs whose ends are counted
         self._last: dict[int, int] = {}  # jobs by trial, while the record is read
         self._is_restored = False
         self._values: dict[int, float | None] = {}  # by job, of configurations not yet told
-        self._kept: set[int] = set()  # ended jobs whose checkpoints are on the disk
+        self._checkpoints = Checkpoints(record, rules)
 
     def run(self) -> str:
         """Runs until nothing is left or a rule says stop; gives back the reason.
@@ -166,7 +165,7 @@ class Loop:
             self._running -= set(ended)  # all, before the record of one of them may fail
             for number in ended:
                 self._finish(self._record.jobs[number])
-            self._delete_checkpoints()
+            self._checkpoints.delete_all_but(self._needed_checkpoints)
 
     def _let_running_end(self) -> None:
         """The record takes no more, but what runs writes its own files, read on resume."""
@@ -201,8 +200,7 @@ class Loop:
     def _restore(self) -> None:
         for event in self._record.events:
             self._replay(event)
-        drops = [event["jobs"] for event in self._record.events if event["type"] == "drop"]
-        self._delete(drops[-1] if drops else [])  # a crash may have come in between
+        self._checkpoints.finish_deleting()
         self._complete_repeats()
         for job in list(self._record.jobs.values()):
             if job.number not in self._record.ends:
@@ -221,7 +219,7 @@ class Loop:
         elif event["type"] == "end" and event["job"] not in self._noted:
             self._note(self._record.ends[event["job"]])
         elif event["type"] == "drop":
-            self._kept -= set(event["jobs"])
+            self._checkpoints.note_drop(event["jobs"])
 
     def _take_ends_before(self, job: Job) -> None:
         """Ends without which a step cannot have begun: a damaged journal has them later, or not."""
@@ -296,11 +294,10 @@ class Loop:
         self._ours.add(job.number)
         if not is_again:
             self._clear(job)
-        source, parent = self._source(job, attempt)
+        checkpoint, parent = self._checkpoints.give(job, attempt)
         job = self._record.start(job, attempt, parent)
         self._started.add(job.number)
-        self._sources[job.number] = source
-        self._launcher.submit(job, source)
+        self._launcher.submit(job, checkpoint)
         self._running.add(job.number)
         self._news.append(lambda: self._on_start(job))
 
@@ -310,35 +307,15 @@ class Loop:
             with contextlib.suppress(OSError):
                 (self._record.folder / job.folder / name).unlink()
 
-    def _source(self, job: Job, attempt: int) -> tuple[str | None, int | None]:
-        """The checkpoint that a job continues, and the job whose training that is.
-
-        Its own of an earlier attempt, or its parent's. Where that is gone, the nearest ancestor's:
-        the job then trains what is missing with its own values.
-        """
-        parent = self._record.parent(job)
-        if attempt > 1 and self._rules.can_resume and (own := self._checkpoint(job)):
-            return own, parent
-        while parent is not None:
-            member = self._record.jobs[parent]
-            if file := self._checkpoint(member):
-                return file, parent
-            parent = self._record.parent(member)
-        return None, None
-
-    def _checkpoint(self, job: Job) -> str | None:
-        """The file below the sweep's folder, if it is there."""
-        file = f"{job.folder}/{CHECKPOINT}"
-        return file if (self._record.folder / file).exists() else None
-
     def _finish(self, job: Job) -> None:
-        result, has_source = self._outcome(job), self._has_source(job)
-        source = self._sources.pop(job.number, None)
-        if result.status in (FAILED, REFUSED) and self._is_gone(source):
+        result, source = self._outcome(job), self._checkpoints.take_back(job)
+        if result.status in (FAILED, REFUSED) and self._checkpoints.is_gone(source):
             result = replace(result, status=UNREADABLE)
-        elif result.status == UNREADABLE and not has_source:  # the user named that checkpoint
+        elif result.status == UNREADABLE and not source.is_given:  # the user named that checkpoint
             result = replace(result, status=REFUSED)
-        if result.status in LOST and self._may_try_again(job, result, source):
+        if result.status == UNREADABLE:
+            self._checkpoints.set_aside(source)
+        if result.status in LOST and self._may_try_again(job, result):
             # Only what nobody asked for counts as one of the retries.
             status = INTERRUPTED if self._is_stopping() else result.status
             self._record.lose(job, status, result.error)
@@ -381,27 +358,11 @@ class Loop:
         proven = {key for other in done for key in other.proposal.info.get("unproven", ())}
         return [key for key in job.proposal.info.get("unproven", ()) if key not in proven]
 
-    def _has_source(self, job: Job) -> bool:
-        """Whether the sweep gave the job a checkpoint; an earlier process may have."""
-        if job.number in self._sources:
-            return self._sources[job.number] is not None
-        return self._record.parent(job) is not None or job.attempt > 1
-
-    def _is_gone(self, source: str | None) -> bool:
-        """Whether a job's checkpoint vanished below it, as when another child set it aside."""
-        return source is not None and not (self._record.folder / source).exists()
-
-    def _may_try_again(self, job: Job, result: Result, source: str | None) -> bool:
+    def _may_try_again(self, job: Job, result: Result) -> bool:
         """What we interrupted or gave a bad checkpoint always, what the world broke at times."""
-        if result.status == UNREADABLE:
-            file = self._record.folder / (source or "")
-            if source is not None and is_inside(file, self._record.folder):
-                with contextlib.suppress(FileNotFoundError):  # another child came first
-                    file.replace(file.with_name(f"{file.name}.unreadable"))
-            # Which file an earlier process gave it is not known: the next attempt finds it again.
-            return True
         losses = self._record.losses.get(job.number, {}).values()
-        return self._is_stopping() or sum(s == DIED for s in losses) < self._rules.retries
+        n_died = sum(status == DIED for status in losses)
+        return result.status == UNREADABLE or self._is_stopping() or n_died < self._rules.retries
 
     def _judge(self, job: Job, result: Result) -> tuple[End, bool]:
         """The end to record, and whether it shows a mistake that every trial would repeat."""
@@ -425,7 +386,7 @@ class Loop:
         self._noted.add(end.job)
         self.progress.add(end)
         if end.checkpoint:
-            self._kept.add(end.job)
+            self._checkpoints.note_left(end.job)
         self._values[end.job] = end.value
         job = self._record.jobs[end.job]
         first = end.job - job.repeat
@@ -436,22 +397,6 @@ class Loop:
             if observation.score is not None and self._may_be_best(job.proposal.values):
                 self.progress.rank(first, observation.score)
             self._strategy.tell([observation])
-
-    def _delete_checkpoints(self) -> None:
-        """Deletes the checkpoints that neither the strategy nor the best jobs need any more."""
-        if self._rules.keep_checkpoints is None or not self._kept:
-            return
-        useless = self._kept - self._needed_checkpoints()
-        if useless:
-            self._record.drop(useless)
-            self._delete(useless)
-
-    def _delete(self, jobs: Collection[int]) -> None:
-        for number in jobs:
-            folder = self._record.folder / self._record.jobs[number].folder
-            if is_inside(folder, self._record.folder):
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        self._kept.difference_update(jobs)
 
     def _needed_checkpoints(self) -> set[int]:
         """Those of possible parents, of the best jobs, and what the very best continued."""

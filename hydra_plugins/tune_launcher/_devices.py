@@ -26,12 +26,16 @@ def make_slots(
     devices_per_job: int,
     cpu_slots: int | None,
 ) -> list[Slot]:
-    """The slots that the settings describe, GPU by GPU.
+    """The slots that the settings describe, GPU by GPU; all counts are from 1 on.
 
     Raises:
         ValueError: a GPU that is not there, or settings that contradict each other.
     """
-    _check(slots_per_device, devices_per_job, cpu_slots)
+    if slots_per_device > 1 and devices_per_job > 1:
+        raise ValueError(
+            f"hydra.launcher.slots_per_device={slots_per_device} shares a GPU between jobs, and"
+            f" devices_per_job={devices_per_job} gives a job several: one of them must be 1"
+        )
     gpus = _chosen(devices, visible_gpus())
     if not gpus:
         n = cpu_slots or n_cores()
@@ -45,27 +49,14 @@ def _slot(number: int, label: str, gpus: str) -> Slot:
     return Slot(number, label, {CUDA: gpus, SLOT: label})
 
 
-def _check(slots_per_device: int, devices_per_job: int, cpu_slots: int | None) -> None:
-    counts = {"slots_per_device": slots_per_device, "devices_per_job": devices_per_job}
-    counts |= {} if cpu_slots is None else {"cpu_slots": cpu_slots}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"hydra.launcher.{name}={value}: expected an integer from 1 on")
-    if slots_per_device > 1 and devices_per_job > 1:
-        raise ValueError(
-            f"hydra.launcher.slots_per_device={slots_per_device} shares a GPU between jobs, and"
-            f" devices_per_job={devices_per_job} gives a job several: one of them must be 1"
-        )
-
-
 def _chosen(devices: Any, visible: Sequence[str]) -> list[str]:
     """The GPUs to use, by the names that CUDA_VISIBLE_DEVICES knows them by; none: the CPU."""
     if devices in ("auto", None):
         return list(visible)
     if devices == "cpu":
         return []
-    wanted = [devices] if isinstance(devices, int) else devices
-    if isinstance(wanted, str) or not all(isinstance(i, int) for i in wanted) or not wanted:
+    wanted = [devices] if type(devices) is int else devices
+    if not isinstance(wanted, list) or not wanted or {type(i) for i in wanted} != {int}:
         raise ValueError(
             f"hydra.launcher.devices={devices}: expected auto, cpu, or numbers of GPUs as [0,1]"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from ._pool_launcher import PoolLauncher
+from ._pool_launcher import PoolLauncher, check_counts
 
 if TYPE_CHECKING:
     from ._devices import Slot
@@ -36,6 +36,11 @@ class WorkersLauncher(PoolLauncher):
         from ._devices import make_slots
 
         super().__init__(threads=threads, preload=preload, jobs_per_worker=jobs_per_worker)
+        check_counts(
+            slots_per_device=slots_per_device,
+            devices_per_job=devices_per_job,
+            cpu_slots=cpu_slots,
+        )
         self._slots: list[Slot] = make_slots(
             OmegaConf.to_container(devices) if OmegaConf.is_config(devices) else devices,
             slots_per_device=slots_per_device,

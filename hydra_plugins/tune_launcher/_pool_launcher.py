@@ -56,7 +56,7 @@ class PoolLauncher(Launcher):
         Raises:
             ValueError: a number below 1, or a module that is not there.
         """
-        _check_counts(threads=threads, jobs_per_worker=jobs_per_worker)
+        check_counts(threads=threads, jobs_per_worker=jobs_per_worker)
         _check_modules(preload)
         self._threads = threads
         self._preload = list(preload)
@@ -184,7 +184,12 @@ class PoolLauncher(Launcher):
         return [*preload, *modules_of(self._task_function)]
 
 
-def _check_counts(**counts: int | None) -> None:
+def check_counts(**counts: int | None) -> None:
+    """Refuses settings below 1; None is for what the launcher chooses itself.
+
+    Raises:
+        ValueError: the message names the setting.
+    """
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"hydra.launcher.{name}={value}: expected an integer from 1 on")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ._pool_launcher import PoolLauncher
+from ._pool_launcher import PoolLauncher, check_counts
 
 if TYPE_CHECKING:
     from ._ray_pool import RayPool
@@ -41,7 +41,8 @@ class RayWorkersLauncher(PoolLauncher):
 
         connect(address)
         self._share = make_share(cpus_per_job, gpus_per_job)
-        self._max_jobs_at_once = _checked(max_jobs_at_once)
+        check_counts(max_jobs_at_once=max_jobs_at_once)
+        self._max_jobs_at_once = max_jobs_at_once
         if max_jobs_at_once is None:
             self._share.check_room()
 
@@ -70,12 +71,3 @@ def _check_ray() -> None:
     spec = find_spec("ray")
     if spec is None or spec.origin is None:  # a folder that happens to be called ray has no origin
         raise ValueError("hydra/launcher=ray_workers needs Ray: pip install 'hydra-tune[ray]'")
-
-
-def _checked(max_jobs_at_once: int | None) -> int | None:
-    if max_jobs_at_once is not None and max_jobs_at_once < 1:
-        raise ValueError(
-            f"hydra.launcher.max_jobs_at_once={max_jobs_at_once}: expected an integer from 1 on,"
-            " or null for as many as the cluster has room for"
-        )
-    return max_jobs_at_once

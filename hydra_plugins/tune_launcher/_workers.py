@@ -6,29 +6,22 @@ whatever a job does to its process costs that job alone.
 
 import contextlib
 import itertools
-import json
 import os
 import pickle
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import reduction
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ._devices import Slot
+from ._fork_server import ForkServer, send
 from ._guard import kill_group
-from ._server import environment
 from ._worker import KEEP
 
-_SERVER = "from hydra_plugins.tune_launcher import _server; _server.main({fd}, is_apart={is_apart})"
 _STDERR = 2
-_CLOSE_S = 5.0  # the server takes milliseconds to end its workers
-_DEAF_S = 30.0  # and to answer, once its imports are done
 
 
 class PoolBroken(RuntimeError):
@@ -87,7 +80,7 @@ class Pool:
         self._idle: dict[int, _Worker] = {}  # by slot
         self._busy: dict[int, _Worker] = {}  # by job
         self._leaving: dict[int, _Worker] = {}  # by key: forked perhaps, of no use any more
-        self._server: _Server | None = None
+        self._server: ForkServer | None = None
         self.start()
 
     @property
@@ -108,7 +101,7 @@ class Pool:
     def start(self) -> None:
         """Starts the server, whose imports may go on while the caller does other things."""
         if self._server is None:
-            self._server = _Server(self._setup, self._threads, is_apart=self._is_server_apart)
+            self._server = ForkServer(self._setup, self._threads, is_apart=self._is_server_apart)
 
     def wait_until_ready(self) -> None:
         """Blocks until all that the jobs need is imported.
@@ -129,12 +122,12 @@ class Pool:
         taken = {worker.slot.number for worker in self._busy.values()}
         slot = next(s for s in self._slots if s.number not in taken)
         worker = self._idle.pop(slot.number, None)
-        if worker is not None and not _send(worker.connection, message):  # killed while idle
+        if worker is not None and not send(worker.connection, message):  # killed while idle
             self._retire(worker)
             worker = None
         if worker is None:
             worker = self._new_worker(slot)
-            _send(worker.connection, message)
+            send(worker.connection, message)
         worker.job = number
         worker.n_jobs += 1
         self._busy[number] = worker
@@ -310,95 +303,11 @@ class Pool:
         return self._lose_server()
 
 
-class _Server:
-    """The driver's end of the fork server."""
-
-    def __init__(self, setup: bytes, threads: int, *, is_apart: bool) -> None:
-        ours, theirs = socket.socketpair()
-        self.is_ready = False  # its imports are done
-        self._n_asked = 0  # requests without an answer
-        self._heard = time.monotonic()  # or asked for the first of them
-        self.connection = Connection(ours.detach())
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _SERVER.format(fd=theirs.fileno(), is_apart=is_apart)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's Ctrl-C is for the driver alone
-                env={**environment(os.environ.items(), threads=threads), **_python_path()},
-            )
-        _send(self.connection, setup)
-
-    def connect(self, key: int, env: Mapping[str, str]) -> Connection:
-        """A connection to a worker that the server is about to fork."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            request = json.dumps({"worker": key, "env": dict(env)}).encode()
-            self._expect_answer()
-            if _send(self.connection, request):
-                reduction.send_handle(self.connection, theirs.fileno(), self._process.pid)
-        return Connection(ours.detach())
-
-    def read(self) -> dict[str, Any] | None:
-        """The next message; None when the server is gone."""
-        try:
-            message: dict[str, Any] = json.loads(self.connection.recv_bytes())
-        except (EOFError, OSError):
-            return None
-        self.is_ready |= "ready" in message
-        self._n_asked -= bool(message.keys() & {"began", "unborn", "pong"})
-        self._heard = time.monotonic()
-        return message
-
-    def ping(self) -> None:
-        """Asks for a sign of life."""
-        self._expect_answer()
-        _send(self.connection, json.dumps({"ping": True}).encode())
-
-    def _expect_answer(self) -> None:
-        self._heard = time.monotonic() if not self._n_asked else self._heard
-        self._n_asked += 1
-
-    @property
-    def patience(self) -> float | None:
-        """Seconds in which it has to answer; None: as long as it likes, as for its imports."""
-        if not self.is_ready or not self._n_asked:
-            return None
-        return max(0.0, self._heard + _DEAF_S - time.monotonic())
-
-    def kill(self) -> None:
-        """Ends the server at once, whatever it does."""
-        self._process.kill()
-
-    def close(self) -> None:
-        """Ends the server, and so its workers."""
-        self.connection.close()
-        try:
-            self._process.wait(_CLOSE_S)
-        except subprocess.TimeoutExpired:  # it imports: the workers do not exist yet
-            self._process.kill()
-            self._process.wait()
-
-
 def _open_standard_streams() -> None:
     """Where the caller closed one, a connection would get its number, and its output."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(fd, True)
     os.close(fd)
-
-
-def _python_path() -> dict[str, str]:
-    """The server finds this package where the driver did, also when a script's folder has it."""
-    return {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)}
-
-
-def _send(connection: Connection, message: bytes) -> bool:
-    """Whether the other end was there to be sent to."""
-    try:
-        connection.send_bytes(message)
-    except OSError:
-        return False
-    return True
 
 
 def _deliver(pid: int, signum: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 from pool_jobs import order
 from processes import descendants, is_alive, wait_until
 
-from hydra_plugins.tune_launcher import _workers
+from hydra_plugins.tune_launcher import _fork_server
 from hydra_plugins.tune_launcher._devices import Slot
 from hydra_plugins.tune_launcher._workers import Ended, Pool, PoolBroken
 
@@ -297,7 +297,7 @@ def test_lost_server_costs_the_running_jobs(pool: Pool) -> None:
 @pytest.fixture
 def stopped_server(local_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> int:
     """The pid of the pool's server, stopped while job 1 runs."""
-    monkeypatch.setattr(_workers, "_DEAF_S", 1.0)
+    monkeypatch.setattr(_fork_server, "_DEAF_S", 1.0)
     server: int = result(local_pool, "server")
     local_pool.submit(1, order("sleep", 60))
     local_pool.wait(0.2)

@@ -141,6 +141,7 @@ def test_limit_that_a_launcher_cannot_keep_is_refused(run: Run, tmp_path: Path) 
     [
         ("devices=[0,7]", "there is no GPU 7"),
         ("devices=gpu", "expected auto, cpu, or numbers of GPUs"),
+        ("devices=true", "devices=True: expected auto, cpu, or numbers of GPUs"),
         ("slots_per_device=0", "expected an integer from 1 on"),
         ("cpu_slots=-1", "expected an integer from 1 on"),
         ("threads=0", "threads=0: expected an integer from 1 on"),

@@ -249,6 +249,32 @@ def test_schedulers_signals_have_a_deadline(interrupts: Interrupts) -> None:
     assert [*levels, interrupts.level, interrupts.exit_code] == [1, 2, 143]
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_schedulers_signals_are_one_request(interrupts: Interrupts, first: int) -> None:
+    """Of a terminal that is closed the kernel tells, and the shell too; what runs has its time."""
+    interrupts._grace_s = 60.0
+    asked: list[int] = []
+    interrupts.in_process = asked.append
+    interrupts.request(first)
+    for signum in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+        interrupts.request(signum)
+
+    assert (interrupts.level, interrupts.exit_code, asked) == (1, 128 + first, [1])
+    assert interrupts.seconds_left is not None, "who sends them will not wait"
+
+
+def test_schedulers_signal_after_its_deadline_is_another_request(interrupts: Interrupts) -> None:
+    """What runs in this very process can only be ended by one."""
+    asked: list[int] = []
+    interrupts.in_process = asked.append
+    interrupts.request(signal.SIGTERM)
+    while interrupts.level == 1:
+        pass
+    interrupts.request(signal.SIGTERM)
+
+    assert asked == [1, 2]
+
+
 def test_signal_makes_the_descriptor_readable(interrupts: Interrupts) -> None:
     """So that a launcher that waits returns."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)

@@ -5,6 +5,8 @@
     3  leave at once, whatever happens to them
 
 SIGTERM, SIGHUP and SLURM's SIGUSR1 are a request with a deadline: who sends them will not wait.
+Until it is over all of them are one, and not more than a Ctrl-C before: of a terminal that is
+closed both the kernel and the shell tell.
 """
 
 import contextlib
@@ -53,15 +55,17 @@ class Interrupts:
 
     def request(self, signum: int) -> None:
         """Counts a request; the third one leaves the process."""
-        self._count += 1
+        has_deadline = signum in _WITH_DEADLINE
+        is_more = not has_deadline or self.level != 1
+        if has_deadline and self._deadline is None:
+            self._deadline = time.monotonic() + self._grace_s
+        self._count += is_more
         self.signum = self.signum or signum
         if self._count > 2:
             os._exit(128 + signum)
-        if signum in _WITH_DEADLINE and self._deadline is None:
-            self._deadline = time.monotonic() + self._grace_s
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_end, b"!")
-        if self.in_process is not None:
+        if is_more and self.in_process is not None:
             self.in_process(self._count)
 
     def drain(self) -> None:

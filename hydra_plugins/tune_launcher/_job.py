@@ -111,7 +111,8 @@ def _redirect_output(config: DictConfig) -> None:
     flush()
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.close(log)
+    if log not in (1, 2):  # else the job before closed that one
+        os.close(log)
 
 
 def _broken(order: Order, error: BaseException) -> JobReturn:

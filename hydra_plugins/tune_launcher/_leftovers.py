@@ -23,6 +23,7 @@ _Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # how it is read, how
 _SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+_STANDARD = (0, 1, 2)  # descriptors: whatever is opened next would get the number of a closed one
 _JOIN_S = 0.1  # for threads that were told to end and are about to
 
 
@@ -41,6 +42,9 @@ class Leftovers:
         flush()  # what was printed through streams of the job's own
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
+        # A warm process would keep every training's cycles, 3 MB each; and what destructors do is
+        # this job's doing, not the next one's.
+        gc.collect()
         # Modules that the job imported may count on paths and variables that they added.
         has_imported = len(sys.modules) != self._n_modules
         is_clean = not has_imported or _imports() == self._imports
@@ -49,9 +53,7 @@ class Leftovers:
                 if read() != value:
                     write(value)
                     is_clean &= not has_imported or write in _OF_ANY_IMPORT
-            if not self._is_unmarked():
-                gc.collect()  # what a job held in a cycle may end with it
-                is_clean &= self._is_unmarked()
+            is_clean &= self._is_unmarked()
         except Exception:
             return False
         return flush() and is_clean
@@ -201,11 +203,20 @@ def _marks() -> Iterator[Callable[[], Any]]:
         yield _children
     yield lambda: {name for name, module in sys.modules.items() if module is None}
     yield lambda: sys.stdin is None or sys.stdin.closed
+    yield lambda: [fd for fd in _STANDARD if _is_open(fd)]
     if hasattr(os, "sched_getaffinity"):
         yield partial(os.sched_getaffinity, 0)
     torch = sys.modules.get("torch")
     if torch is not None:
         yield torch.get_num_interop_threads
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _children() -> set[int]:

@@ -1,6 +1,5 @@
 """A worker's side: one job after the other, as long as each ends cleanly. Knows no Hydra."""
 
-import gc
 import os
 import random
 import signal
@@ -37,7 +36,6 @@ def work(driver: Connection, run: Runner) -> NoReturn:
             os._exit(0)
         is_clean = leftovers.take_back() and is_clean
         driver.send_bytes((KEEP if is_clean else REPLACE) + answer)
-        gc.collect()  # a warm process would keep every training's cycles: 3 MB each
     os._exit(0)
 
 

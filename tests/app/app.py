@@ -91,6 +91,16 @@ def leave_daemon() -> None:
     subprocess.run(["setsid", "sh", "-c", daemon], cwd=output_dir(), check=True)
 
 
+class Destructor:
+    """Hangs once nothing but itself refers to it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        time.sleep(120)
+
+
 def output_dir() -> Path:
     """The job's folder."""
     return Path(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
@@ -141,6 +151,8 @@ BEHAVIOURS = {
     "hog": lambda cfg: hog(),
     "resolver": lambda cfg: OmegaConf.register_new_resolver("twice", str) or score(cfg),  # type: ignore[func-returns-value]
     "thread": lambda cfg: threading.Timer(0.3, kill, [signal.SIGKILL]).start() or score(cfg),  # type: ignore[func-returns-value]
+    "garbage": lambda cfg: Destructor() and score(cfg),
+    "close_output": lambda cfg: os.close(1) or score(cfg),  # type: ignore[func-returns-value]
     "cancelled": lambda cfg: fail(asyncio.CancelledError("not awaited")),
     "move": lambda cfg: os.chdir("/") or score(cfg),  # type: ignore[func-returns-value]
     "replace_folder": lambda cfg: replace_folder() or 1.0,  # type: ignore[func-returns-value]

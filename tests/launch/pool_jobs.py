@@ -106,6 +106,16 @@ def _state(argument: Any) -> dict[str, Any]:
     }
 
 
+class Destructor:
+    """Ends the process once nothing but itself refers to it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        os._exit(3)
+
+
 JOBS: dict[str, Callable[[Any], Any]] = {
     "echo": lambda argument: argument,
     "sleep": lambda seconds: time.sleep(seconds or 60),
@@ -128,6 +138,7 @@ JOBS: dict[str, Callable[[Any], Any]] = {
     "hang_with_child": _hang_with_child,
     "hang_with_daemon": _hang_with_daemon,
     "leave_child": _child,
+    "leave_destructor": lambda argument: bool(Destructor()),
     "litter": _litter,
     "wrap_output": _wrap_output,
     "state": _state,

@@ -137,7 +137,16 @@ def forbidden_module() -> Iterator[None]:
     del sys.modules["no_such_module"]
 
 
-REMAINS = [lower_limit, running_child, running_thread, forbidden_module]
+@contextmanager
+def closed_stream() -> Iterator[None]:
+    copy = os.dup(0)
+    os.close(0)
+    yield
+    os.dup2(copy, 0)
+    os.close(copy)
+
+
+REMAINS = [closed_stream, lower_limit, running_child, running_thread, forbidden_module]
 
 
 @pytest.mark.parametrize("remains", REMAINS, ids=lambda change: change.__name__)

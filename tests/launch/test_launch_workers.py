@@ -118,6 +118,15 @@ def test_job_that_takes_the_output_apart_has_an_answer(pool: Pool) -> None:
     assert result(pool, "state")["stdout"]
 
 
+def test_garbage_of_a_job_costs_that_job(pool: Pool) -> None:
+    """Its destructors run before the next job begins, whatever they do."""
+    pool.submit(0, order("leave_destructor"))
+    (ended,) = wait(pool)
+
+    assert ended.loss == "left its process with exit code 3"
+    assert result(pool, "echo", 1) == 1
+
+
 def test_worker_is_renewed_after_a_number_of_jobs() -> None:
     """Whatever leaks does not leak for ever."""
     pool = make_pool(slots=SLOTS[:1], jobs_per_worker=3)

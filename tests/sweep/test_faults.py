@@ -83,11 +83,11 @@ def test_bad_trial_costs_itself_alone(
     assert ends[1].attempt == attempts
 
 
-@pytest.mark.parametrize("behave", ["resolver", "thread"])
+@pytest.mark.parametrize("behave", ["resolver", "thread", "garbage", "close_output"])
 def test_trial_feels_nothing_of_the_one_before(run: Run, tmp_path: Path, behave: str) -> None:
-    """What can be done once in a process, and a thread that ends the process later."""
+    """What can be done once in a process, what ends or stops the process later, a lost stream."""
     one_slot = ("hydra.launcher.cpu_slots=1", "hydra.sweeper.retries=0", "sleep_s=0.5")
-    run(APP, *GRID, "x=0.1,0.2,0.3", f"behave={behave}", *one_slot)
+    run(APP, *GRID, "x=0.1,0.2,0.3", f"behave={behave}", *one_slot, "hydra/job_logging=none", LIMIT)
 
     assert statuses_of(tmp_path / "here") == ["done"] * 3
 

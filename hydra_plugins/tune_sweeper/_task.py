@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from ._app import value_of
 from .run import _result
+from .run._processes import end_with
 from .run._result import DONE, NUMBER
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class RecordedTask:
         if not is_driver:  # Ctrl-C is the sweep's own process's to decide about
             with contextlib.suppress(ValueError):  # a launcher may run jobs in other threads
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+            end_with(self._driver)  # else another attempt would begin beside this one
         folder = Path(HydraConfig.get().runtime.output_dir)
         attempt = int(os.environ.get(ATTEMPT, "1"))
         threads = value_of(config, self._threads_key)

@@ -48,6 +48,17 @@ def test_sigterm_ends_any_sweep_within_its_grace(tmp_path: Path, launcher: str) 
     wait_until(lambda: not any(map(is_alive, family)), 3.0)
 
 
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_killed_sweep_takes_its_jobs_along(tmp_path: Path, launcher: str) -> None:
+    """Who types the same command again does not train beside them, in the same folders."""
+    process = start(tmp_path, launcher, "sleep_s=60")
+    family = descendants(process.pid)
+    process.kill()
+    process.communicate()
+
+    wait_until(lambda: not any(map(is_alive, family)), 3.0)
+
+
 def test_ctrl_c_at_a_terminal_is_not_for_the_jobs_of_joblib(tmp_path: Path) -> None:
     """It reaches all processes there; those jobs end, and nothing begins any more."""
     process = start(tmp_path, "joblib", "sleep_s=2")

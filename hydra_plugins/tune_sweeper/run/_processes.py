@@ -1,10 +1,19 @@
-"""The processes below this one, where there is a /proc that tells which they are."""
+"""The processes below and above this one, where there is a /proc that tells which they are."""
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
+
+_PR_GET_PDEATHSIG = 2
+_LOOK_EVERY_S = 0.5
 
 
 def end_descendants(*, but: Collection[int]) -> None:
@@ -19,10 +28,49 @@ def descendants() -> list[int]:
     """Parents before their children, so that a killed one cannot be replaced by its parent."""
     below: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            parent = int(stat.read_text().rpartition(") ")[2].split()[1])
+        if parent := _parent(stat):
             below.setdefault(parent, []).append(int(stat.parent.name))
     found = list(below.get(os.getpid(), ()))
     for pid in found:
         found += below.get(pid, ())
     return found
+
+
+@functools.cache  # once is enough in a process that runs many jobs
+def end_with(ancestor: int) -> None:
+    """Lets this process and all below it end soon after `ancestor` did, if it is one.
+
+    Nothing is done where the kernel ends this process with its parent anyway.
+    """
+    if not _ends_with_parent() and ancestor in _ancestors():
+        threading.Thread(target=_wait_for_end, args=(ancestor,), daemon=True).start()
+
+
+def _wait_for_end(ancestor: int) -> NoReturn:
+    while ancestor in _ancestors():
+        time.sleep(_LOOK_EVERY_S)
+    end_descendants(but=())
+    os._exit(128 + signal.SIGKILL)
+
+
+def _ends_with_parent() -> bool:
+    number = ctypes.c_int(0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_GET_PDEATHSIG, ctypes.byref(number), 0, 0, 0)
+    return number.value != 0
+
+
+def _ancestors() -> list[int]:
+    """From the parent upwards."""
+    found = [os.getppid()]
+    while parent := _parent(Path(f"/proc/{found[-1]}/stat")):
+        found.append(parent)
+    return found
+
+
+def _parent(stat: Path) -> int:
+    """0: the process has none, or it ended meanwhile."""
+    try:
+        return int(stat.read_text().rpartition(") ")[2].split()[1])
+    except OSError:
+        return 0

@@ -18,10 +18,13 @@ SPACE = ("x=interval(0.0,1.0)", "hydra.sweep.dir=here", "hydra.sweeper.n_paralle
 LAUNCHERS = ["basic", "joblib", pytest.param("submitit_local", marks=pytest.mark.slow)]
 
 
-def start(folder: Path, launcher: str, *typed: str) -> "Popen[bytes]":
+def start(folder: Path, launcher: str, *typed: str, app: Path = APP) -> "Popen[bytes]":
     """A sweep in a session of its own, once all that it may run at once runs."""
-    words = command(APP, *SWEEP, *SPACE, f"hydra/launcher={launcher}", *typed)
-    process = Popen(words, cwd=folder, stdout=subprocess.PIPE, start_new_session=True)
+    words = command(app, *SWEEP, *SPACE, f"hydra/launcher={launcher}", *typed)
+    with open(folder / "errors", "w") as errors:
+        process = Popen(
+            words, cwd=folder, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+        )
     n_begun = 1 if launcher == "basic" else 2
     wait_until(lambda: len(list(folder.glob("here/*/pid"))) >= n_begun)
     assert process.poll() is None
@@ -79,6 +82,28 @@ def test_ctrl_c_twice_ends_the_jobs_of_joblib(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert losses(tmp_path / "here") == ["interrupted"] * 2
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+
+
+def test_ctrl_c_twice_ends_nothing_that_the_script_started(tmp_path: Path) -> None:
+    """A server of the user's own may be there for others too."""
+    script = tmp_path / "with_server.py"
+    script.write_text(
+        "import runpy, subprocess\n"
+        "server = subprocess.Popen(['setsid', 'sleep', '60'], stdout=subprocess.DEVNULL)\n"
+        "open('server_pid', 'w').write(str(server.pid))\n"
+        f"runpy.run_path({str(APP)!r}, run_name='__main__')\n"
+    )
+    process = start(tmp_path, "joblib", "sleep_s=60", app=script)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    process.communicate(timeout=30)
+    server = int((tmp_path / "server_pid").read_text())
+
+    assert process.returncode == 130
+    assert is_alive(server)
+    os.kill(server, signal.SIGKILL)
 
 
 def test_job_that_breaks_joblib_runs_alone_when_it_is_the_last_suspect(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,19 @@ def test_job_that_kills_its_worker_is_the_only_one_lost(
     run(APP, "-m", "hydra/sweeper=grid", *chosen, "x=0.1,0.2,0.9,0.3,0.4,0.45", *bad)
 
     assert statuses_of(tmp_path / "here") == ["done", "done", "died", "done", "done", "done"]
+
+
+def test_joblib_with_one_core_keeps_jobs_apart(tmp_path: Path) -> None:
+    """It then runs them in the sweep's own process, which has one working directory."""
+    one_core = "import os, sys; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1]);"
+    one_core += "os.execv(sys.argv[1], sys.argv[1:])"
+    typed = command(APP, *settings("random", "joblib"), *SPACE, "hydra.job.chdir=true")
+    subprocess.run([sys.executable, "-c", one_core, *typed], cwd=tmp_path, check=True)
+
+    assert statuses_of(tmp_path / "here") == ["done"] * 6
+    for number, values in enumerate(values_of(tmp_path / "here")):
+        seen = json.loads((tmp_path / "here" / str(number) / "seen.json").read_text())
+        assert {"x": seen["x"], "y": seen["y"]} == values
 
 
 def test_limit_that_a_launcher_cannot_keep_is_refused(run: Run, tmp_path: Path) -> None:

@@ -137,6 +137,21 @@ def test_changed_space_extends_when_asked_to(run: Run, tmp_path: Path) -> None:
     assert summary.header["space"]["parameters"]["x"]["low"] == -1.0
 
 
+def test_sweep_that_was_killed_is_extended(run: Run, tmp_path: Path) -> None:
+    """What had begun in the old space ends there, and no job is lost or doubled."""
+    here = (*SWEEP, "hydra/sweeper=random", "hydra.sweep.dir=here", "sleep_s=0.2")
+    kill_after(2, tmp_path / "here" / "here", *here, "hydra.sweep.dir=here/here")
+    os.rename(tmp_path / "here" / "here", tmp_path / "moved")
+    more = ("hydra.sweep.dir=moved", "x=interval(0.0,2.0)", "hydra.sweeper.on_change=extend")
+    run(APP, *here, *more)
+    summary = _record.read(tmp_path / "moved")
+
+    assert statuses_of(tmp_path / "moved") == ["done"] * 8
+    assert sorted(summary.jobs) == list(range(8))
+    assert max(end.attempt for end in summary.ends.values()) == 2
+    assert summary.header["space"]["parameters"]["x"]["high"] == 2.0
+
+
 def test_another_task_is_no_other_space(run: Run, tmp_path: Path) -> None:
     """What was measured with y=4 says nothing of y=9, whatever on_change is."""
     here = ("-m", "hydra/sweeper=grid", "hydra.sweep.dir=here")

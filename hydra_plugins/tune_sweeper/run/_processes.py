@@ -17,9 +17,10 @@ _LOOK_EVERY_S = 0.5
 
 
 def end_descendants(*, but: Collection[int]) -> None:
-    """Kills all processes below this one, but for these."""
+    """Kills all processes below this one, but for these, and those that clean up at the end."""
+    spared = {*but, *_trackers()}
     for pid in descendants():
-        if pid not in but:
+        if pid not in spared:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -34,6 +35,13 @@ def descendants() -> list[int]:
     for pid in found:
         found += below.get(pid, ())
     return found
+
+
+def _trackers() -> set[int | None]:
+    """Python's and joblib's own, which delete shared memory that nobody uses any more, and end."""
+    names = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    return {module._resource_tracker._pid for module in modules}
 
 
 @functools.cache  # once is enough in a process that runs many jobs

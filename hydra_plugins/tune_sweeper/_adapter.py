@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
+from ._errors import UsageError
 from .run import _result
 from .run._interrupts import Interrupts
 from .run._limits import Limits
@@ -89,12 +90,18 @@ class Adapter:
 
 
 def count_slots(launcher: Launcher, settings: Any) -> int:
-    """How many jobs a Hydra launcher runs at once, as far as its settings tell."""
+    """How many jobs a Hydra launcher runs at once, as far as its settings tell.
+
+    Raises:
+        UsageError: none.
+    """
     if type(launcher).__name__ == "BasicLauncher":
         return 1
     n_jobs = settings.get("n_jobs")
     if n_jobs is None:
         return os.cpu_count() or 1
+    if n_jobs == 0:
+        raise UsageError("hydra.launcher.n_jobs=0: expected a number of jobs, or -1 for all cores")
     from joblib import effective_n_jobs  # type: ignore[import-untyped]
 
     return max(1, int(effective_n_jobs(n_jobs)))

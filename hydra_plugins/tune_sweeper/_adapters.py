@@ -40,12 +40,16 @@ def make_launcher(context: HydraContext, task: TaskFunction, config: DictConfig)
         raise UsageError(str(cause).split("\n")[0]) from error
 
 
-def check(launcher: Launcher, limits: Limits, n_parallel: int | None) -> None:
+def check(launcher: Launcher, settings: Any, limits: Limits, n_parallel: int | None) -> None:
     """Limits are promises, so a launcher that cannot keep them is refused.
+
+    `settings` are those of the launcher.
 
     Raises:
         UsageError: the jobs of this launcher cannot be ended from outside, or not so many run.
     """
+    if not _takes_single_jobs(launcher):
+        count_slots(launcher, settings)
     if limits != Limits() and not _takes_single_jobs(launcher):
         raise UsageError(
             "hydra.sweeper.trial_timeout_s and stall_timeout_s need a launcher that can end its"

@@ -12,6 +12,7 @@ from ._errors import UsageError, nearest
 from .run._limits import Limits
 from .run._objective import AGGREGATES, DIRECTIONS
 from .run._rules import Rules
+from .run._shapes import LARGEST
 
 _COMMON = {f.name for f in dataclasses.fields(SweeperConf)} - {"_target_", "_recursive_"}
 
@@ -33,7 +34,7 @@ _RANGES: dict[str, Check] = {
     "n_trials": (lambda v: v >= 1, "an integer from 1 on, for instance 20"),
     "n_parallel": (lambda v: v >= 1, "an integer from 1 on, for instance 2"),
     "repeats": (lambda v: v >= 1, "an integer from 1 on, for instance 3"),
-    "seed": (lambda v: v >= 0, "an integer from 0 on"),
+    "seed": (lambda v: 0 <= v < LARGEST, "an integer from 0 to 2**53 - 1"),
     "fail_fast": (lambda v: v >= 1, "an integer from 1 on, or null to go on for ever"),
     "max_failures": (lambda v: v > 0, "a number above 0, or null to go on for ever"),
     "retries": (lambda v: v >= 0, "an integer from 0 on"),

@@ -49,7 +49,7 @@ class TuneSweeper(Sweeper):
             _plan.rehearse(plan)
             launcher = _adapters.make_launcher(self._context, self._task, self._config)
             limits = _settings.limits_of(plan.conf)
-            _adapters.check(launcher, limits, plan.conf.n_parallel)
+            _adapters.check(launcher, self._config.hydra.launcher, limits, plan.conf.n_parallel)
             record = _folder.open_record(plan, self._config)
             try:
                 sweep = Sweep(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ._result import CHECKPOINT, STATUSES
 
-_LARGEST = 2**53  # of a whole number that every reader of JSON understands
+LARGEST = 2**53  # whole numbers below it are understood by every reader of JSON
 _FOLDER = re.compile(r"(\d+)(/\d+(\.\d+)?)?(\.\d+)?")
 
 
@@ -50,7 +50,7 @@ def flaw(event: Mapping[str, Any]) -> str | None:
 def _misshapen(fields: Mapping[str, Any], shape: "_Shape") -> str | None:
     for name, types in shape.items():
         kind = type(fields.get(name, ...))
-        if kind not in types or (kind is int and not 0 <= fields[name] < _LARGEST):
+        if kind not in types or (kind is int and not 0 <= fields[name] < LARGEST):
             return _shown(fields, name)
     return None
 

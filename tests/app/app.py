@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import hashlib
 import json
 import math
 import os
@@ -49,6 +50,13 @@ def hang_deaf() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     time.sleep(120)
+
+
+def hear_and_go_on() -> None:
+    """As a training in a long epoch, at whose end it will stop."""
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    while True:
+        time.sleep(0.1)
 
 
 def run_out_of_memory() -> None:
@@ -169,6 +177,8 @@ BEHAVIOURS = {
     "hang": lambda cfg: time.sleep(120),
     "hang_deaf": lambda cfg: hang_deaf(),
     "hang_in_c": lambda cfg: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "compute": lambda cfg: hashlib.pbkdf2_hmac("sha256", b"", b"", 2**30),
+    "hear_and_go_on": lambda cfg: hear_and_go_on(),
     "hang_stopped": lambda cfg: kill(signal.SIGSTOP),
     "hang_loading": lambda cfg: load_for_ever(),
     "hang_with_daemon": lambda cfg: leave_daemon() or time.sleep(120),  # type: ignore[func-returns-value]

@@ -252,7 +252,7 @@ def test_schedulers_signals_have_a_deadline(interrupts: Interrupts) -> None:
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_schedulers_signals_are_one_request(interrupts: Interrupts, first: int) -> None:
     """Of a terminal that is closed the kernel tells, and the shell too; what runs has its time."""
-    interrupts._grace_s = 60.0
+    interrupts._requests._grace_s = 60.0
     asked: list[int] = []
     interrupts.in_process = asked.append
     interrupts.request(first)

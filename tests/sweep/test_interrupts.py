@@ -51,6 +51,27 @@ def test_sigterm_ends_any_sweep_within_its_grace(tmp_path: Path, launcher: str) 
     wait_until(lambda: not any(map(is_alive, family)), 3.0)
 
 
+@pytest.mark.parametrize("bad", ["compute", "hear_and_go_on"])
+@pytest.mark.parametrize(
+    ("numbers", "code"), [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)], ids=["term", "int"]
+)
+def test_job_in_the_sweeps_own_process_does_not_hold_it_up(
+    tmp_path: Path, bad: str, numbers: list[int], code: int
+) -> None:
+    """One that computes in C, where no handler runs, or that would go on for long."""
+    process = start(tmp_path, "basic", f"behave={bad}", "hydra.sweeper.grace_s=1")
+    began = time.monotonic()
+    for number in numbers:
+        time.sleep(0.3)
+        process.send_signal(number)
+    process.communicate(timeout=30)
+    summary = _record.read(tmp_path / "here")
+
+    assert process.returncode == code
+    assert time.monotonic() - began < 10
+    assert (len(summary.jobs), summary.ends) == (2, {})  # a batch, of which one had begun
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_killed_sweep_takes_its_jobs_along(tmp_path: Path, launcher: str) -> None:
     """Who types the same command again does not train beside them, in the same folders."""

@@ -26,6 +26,7 @@ from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
@@ -38,7 +39,7 @@ def remember_sources(loader: ConfigLoader) -> None:
 
     A function of Hydra's is replaced in its module; for all other loaders it does what it did.
     """
-    if type(loader) is ConfigLoaderImpl and type(loader.repository) is ConfigRepository:
+    if type(loader) is ConfigLoaderImpl and isinstance(loader.repository, ConfigRepository):
         loader.repository = _Repository(loader.repository)
         implementation.create_defaults_list = _create_defaults_list  # type: ignore[attr-defined]
         loader._compose_config_from_defaults_list = partial(_merge, loader)  # type: ignore[method-assign]
@@ -57,6 +58,7 @@ class _Repository(ConfigRepository):
     """A repository of configs that reads each of them once."""
 
     def __init__(self, repository: ConfigRepository) -> None:
+        self._repository = repository  # a sweeper may have put one there that knows more than disks
         self.sources = repository.sources
         self.memory = _Memory()
         self._memories: dict[tuple[object, ...], _Memory] = {}  # by search path
@@ -65,12 +67,28 @@ class _Repository(ConfigRepository):
         """A copy of the config, which Hydra may change; None where there is none."""
         configs = self.memory.configs
         if config_path not in configs:
-            configs[config_path] = super().load_config(config_path)
+            configs[config_path] = self._repository.load_config(config_path)
         return copy.deepcopy(configs[config_path])
+
+    def config_exists(self, config_path: str) -> bool:
+        """Whether there is one."""
+        return self._repository.config_exists(config_path)
+
+    def group_exists(self, config_path: str) -> bool:
+        """Whether there is one."""
+        return self._repository.group_exists(config_path)
+
+    def get_group_options(
+        self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG
+    ) -> list[str]:
+        """The names in a group, or of the groups in it."""
+        return self._repository.get_group_options(group_name, results_filter)
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         """Takes other sources, for an app or a job that names its own hydra.searchpath."""
-        super().initialize_sources(config_search_path)
+        self._repository = copy.deepcopy(self._repository)
+        self._repository.initialize_sources(config_search_path)
+        self.sources = self._repository.sources
         places = tuple((place.provider, place.path) for place in config_search_path.get_path())
         self.memory = self._memories.setdefault(places, _Memory())
 

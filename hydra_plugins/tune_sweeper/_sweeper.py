@@ -39,12 +39,13 @@ class TuneSweeper(Sweeper):
             sys.exit(code)
 
     def _sweep(self, arguments: list[str]) -> int:
-        from . import _adapters, _exit, _folder, _plan, _settings, _slurm
+        from . import _adapters, _exit, _folder, _freeze, _plan, _settings, _slurm
         from ._sweep import Sweep
         from ._task import ATTEMPT
 
         os.environ.pop(ATTEMPT, None)  # this sweep may run inside a trial of another one
         with _exit.codes() as outcome:
+            _freeze.freeze(self._context.config_loader)
             plan = _plan.make(self._context, self._config, self._settings, arguments)
             _plan.rehearse(plan)
             launcher = _adapters.make_launcher(self._context, self._task, self._config)

@@ -103,12 +103,18 @@ class Sweep:
             TaskRefused: the first trial showed that no trial can work.
             UsageError: the launcher cannot start any.
         """
+        try:
+            with self._interrupts.installed():  # to the end: it may take a while to end processes
+                return self._run()
+        finally:
+            self._interrupts.close()
+
+    def _run(self) -> int:
         self._watch.display.say(self._opening())
         n_before = len(self._record.ends)
         try:
-            with self._interrupts.installed():
-                self._launcher.start()
-                reason = self._loop.run()
+            self._launcher.start()
+            reason = self._loop.run()
         except TaskRefused as refused:
             self._launcher.close()
             if not refused.has_trained:
@@ -121,7 +127,6 @@ class Sweep:
             raise UsageError(str(error)) from error
         finally:
             self._launcher.close()
-            self._interrupts.close()
         if reason == INTERRUPTED:
             self._watch.display.say(["interrupted; type the same command to go on"])
             return self._interrupts.exit_code

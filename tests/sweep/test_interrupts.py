@@ -72,6 +72,25 @@ def test_job_in_the_sweeps_own_process_does_not_hold_it_up(
     assert (len(summary.jobs), summary.ends) == (2, {})  # a batch, of which one had begun
 
 
+def test_ctrl_c_while_processes_are_ended_spoils_nothing(tmp_path: Path) -> None:
+    """All jobs are done, so the winner is told."""
+    chosen = ("-m", "hydra/sweeper=grid", "hydra/launcher=workers", "hydra.sweep.dir=here")
+    process = Popen(
+        command(APP, *chosen, "x=0.1,0.2"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = tmp_path / "here" / _record.FILE
+    wait_until(lambda: journal.exists() and '"type": "stop"' in journal.read_text())
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, errors) == (0, "")
+    assert "best value" in output
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_killed_sweep_takes_its_jobs_along(tmp_path: Path, launcher: str) -> None:
     """Who types the same command again does not train beside them, in the same folders."""

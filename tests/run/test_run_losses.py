@@ -87,6 +87,22 @@ def test_losses_of_an_earlier_process_count(tmp_path: Path) -> None:
     assert kinds(tmp_path).count("lost") == 1
 
 
+@pytest.mark.parametrize(("vanish_limit", "status"), [(None, "done"), (2, DIED)])
+def test_only_jobs_in_the_sweeps_own_process_can_end_it(
+    tmp_path: Path, vanish_limit: int | None, status: str
+) -> None:
+    """Of one that ran in another it says nothing that the sweep was killed meanwhile."""
+    for _ in range(2):
+        killed = Sweep(tmp_path, Listed([1.0]), vanish_limit=vanish_limit)
+        killed.launcher.wait = crash_after(lambda: None)  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            killed.run()
+    last = Sweep(tmp_path, Listed([1.0]), vanish_limit=2)
+    last.run()
+
+    assert [end.status for end in last.ends] == [status]
+
+
 def crash_after(write: Any) -> Any:
     def write_and_crash(*arguments: Any) -> None:
         write(*arguments)

@@ -258,16 +258,18 @@ class Loop:
         if job.number in self._started and is_its_own and not is_mistake and not is_lost:
             self._finish(job)
         elif job.number in self._started and self._takes_us_along(job):
-            error = f"the sweep's own process ended {job.attempt} times while it ran"
+            n = len(self._record.in_process[job.number])
+            error = f"the sweep's own process ended {n} times while it ran"
             self._end(job, Result(DIED, error=error, attempt=job.attempt))
         else:
             self._left.append(job)
 
     def _takes_us_along(self, job: Job) -> bool:
         """Whether a job seems to end the sweep itself, as one in this process can."""
-        n_vanished = job.attempt - len(self._record.losses.get(job.number, {}))
+        lost = self._record.losses.get(job.number, {})
+        vanished = self._record.in_process.get(job.number, set()) - lost.keys()
         limit = self._rules.vanish_limit
-        return limit is not None and n_vanished >= limit
+        return limit is not None and len(vanished) >= limit
 
     # Work
 
@@ -295,7 +297,8 @@ class Loop:
         if not is_again:
             self._clear(job)
         checkpoint, parent = self._checkpoints.give(job, attempt)
-        job = self._record.start(job, attempt, parent)
+        in_process = self._rules.vanish_limit is not None
+        job = self._record.start(job, attempt, parent, in_process=in_process)
         self._started.add(job.number)
         self._launcher.submit(job, checkpoint)
         self._running.add(job.number)

@@ -81,6 +81,7 @@ class Summary:
         self.jobs: dict[int, Job] = {}
         self.ends: dict[int, End] = {}
         self.losses: dict[int, dict[int, str]] = {}  # by job and attempt: the status
+        self.in_process: dict[int, set[int]] = {}  # attempts that ran in the sweep's own process
         self.is_over = False
         self.is_extended = False  # to another space, in which its trials may not lie
         self._stand_ins: dict[int, int | None] = {}  # whom jobs continued in their parent's place
@@ -111,6 +112,8 @@ class Summary:
             job = self.jobs[event["job"]]
             if event["attempt"] != job.attempt:
                 self.jobs[job.number] = replace(job, attempt=event["attempt"])
+            if event.get("in_process"):
+                self.in_process.setdefault(job.number, set()).add(event["attempt"])
             if "parent" in event:
                 self._stand_ins[job.number] = event["parent"]
         elif kind == "lost":
@@ -190,12 +193,21 @@ class Record(Summary):
         self._write("ask", is_synced=False, job=number, **fields)
         return self.jobs[number]
 
-    def start(self, job: Job, attempt: int = 1, parent: int | None = None) -> Job:
+    def start(
+        self,
+        job: Job,
+        attempt: int = 1,
+        parent: int | None = None,
+        *,
+        in_process: bool = False,
+    ) -> Job:
         """Notes that the job is about to run, and whom it continues if that is not its parent.
 
         On the disk when this returns.
         """
         fields: dict[str, Any] = {"job": job.number, "attempt": attempt}
+        if in_process:
+            fields["in_process"] = True
         if parent != self.parent(job):
             fields["parent"] = parent
         self._write("start", **fields)

@@ -152,6 +152,12 @@ def _check(plan: Plan, space: Mapping[str, Any], epochs: int | None) -> None:
         raise UsageError(f"strategy={plan.conf.name!r} trains in steps: say epochs=<number>")
     if plan.conf.repeats > 1:
         raise UsageError(f"repeats={plan.conf.repeats}: a function gets no seed to differ by")
+    for name in ("trial_timeout_s", "stall_timeout_s"):
+        if (value := getattr(plan.conf, name)) is not None:
+            raise UsageError(
+                f"{name}={value}: a function that runs in this process cannot be ended; for limits"
+                " sweep a Hydra app, whose trials have processes of their own"
+            )
     plan.strategy(0, in_batches=True)
 
 

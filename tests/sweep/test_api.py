@@ -242,6 +242,7 @@ def test_named_folder_is_continued() -> None:
         (lambda: sweep(bowl, {"x": [1, 2]}, n_trial=2), "did you mean n_trials"),
         (lambda: sweep(bowl, {"x": [1, 2]}, strategy="pbt"), "epochs=<number>"),
         (lambda: sweep(bowl, {"x": [1, 2]}, n_trials=0), "n_trials=0"),
+        (lambda: sweep(bowl, {"x": [1, 2]}, trial_timeout_s=1), "trial_timeout_s=1"),
     ],
 )
 def test_mistake_raises_one_sentence(call: Callable[[], Any], sentence: str) -> None:

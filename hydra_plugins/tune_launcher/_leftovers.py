@@ -104,6 +104,7 @@ def _settings() -> Iterator[_Setting]:
     yield sys.getprofile, sys.setprofile
     yield lambda: list(warnings.filters), _set_filters
     yield lambda: logging.root.manager.disable, logging.disable
+    yield _log_files, _close_log_files
     yield socket.getdefaulttimeout, socket.setdefaulttimeout
     for name in ("stdin", "stdout", "stderr"):
         yield _attribute(sys, name)
@@ -184,7 +185,22 @@ def _set_filters(filters: list[Any]) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
 
 
-_OF_ANY_IMPORT = (_set_filters, logging.disable)  # much that is imported sets them, and needs not
+def _log_files() -> set[tuple[logging.Logger, logging.Handler]]:
+    """Whoever writes into a file of its job's; the root's handlers Hydra sets for each job anew."""
+    places = logging.root.manager.loggerDict.values()
+    loggers = [place for place in list(places) if isinstance(place, logging.Logger)]
+    found = {(logger, handler) for logger in loggers for handler in logger.handlers}
+    return {pair for pair in found if isinstance(pair[1], logging.FileHandler)}
+
+
+def _close_log_files(before: set[tuple[logging.Logger, logging.Handler]]) -> None:
+    for logger, handler in _log_files() - before:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+# Much that is imported sets them, and needs not.
+_OF_ANY_IMPORT = (_set_filters, logging.disable, _close_log_files)
 
 
 def _umask() -> int:

@@ -47,6 +47,10 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     ),
     "warnings": (lambda: list(warnings.filters), lambda: warnings.simplefilter("ignore")),
     "logging": (lambda: logging.root.manager.disable, lambda: logging.disable(logging.ERROR)),
+    "log files": (
+        lambda: list(logging.getLogger("left").handlers),
+        lambda: logging.getLogger("left").addHandler(logging.FileHandler(os.devnull)),
+    ),
     "recursion": (sys.getrecursionlimit, lambda: sys.setrecursionlimit(5000)),
     "profile": (sys.getprofile, lambda: sys.setprofile(lambda *_: None)),
     "sockets": (socket.getdefaulttimeout, lambda: socket.setdefaulttimeout(3.0)),

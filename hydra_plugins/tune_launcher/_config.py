@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 
 
 @dataclass
@@ -43,8 +44,9 @@ class RayWorkersConf:
 
 
 def register() -> None:
-    """Makes `hydra/launcher=workers` and `ray_workers` known to Hydra."""
+    """Makes `hydra/launcher=workers` and `ray_workers` known to Hydra, once."""
+    store, group = ConfigStore.instance(), "hydra/launcher"
     for name, node in (("workers", WorkersConf), ("ray_workers", RayWorkersConf)):
-        ConfigStore.instance().store(
-            group="hydra/launcher", name=name, node=node, provider="hydra_tune"
-        )
+        # A worker has the store of the sweep's process before Hydra finds this plugin there.
+        if store.get_type(f"{group}/{name}.yaml") == ObjectType.NOT_FOUND:
+            store.store(group=group, name=name, node=node, provider="hydra_tune")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 
 _SEARCH = "hydra_plugins.tune_sweeper.search"
 
@@ -159,8 +160,9 @@ STRATEGIES = (GridConf, RandomConf, BayesConf, PbtConf, AshaConf, ReplayConf)
 
 
 def register() -> None:
-    """Makes `hydra/sweeper=grid|random|bayes|pbt|asha|replay` known to Hydra."""
+    """Makes `hydra/sweeper=grid|random|bayes|pbt|asha|replay` known to Hydra, once."""
+    store, group = ConfigStore.instance(), "hydra/sweeper"
     for conf in STRATEGIES:
-        ConfigStore.instance().store(
-            group="hydra/sweeper", name=conf.name, node=conf, provider="hydra_tune"
-        )
+        # A worker has the store of the sweep's process before Hydra finds this plugin there.
+        if store.get_type(f"{group}/{conf.name}.yaml") == ObjectType.NOT_FOUND:
+            store.store(group=group, name=conf.name, node=conf, provider="hydra_tune")

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from subprocess import Popen
 
-import hydra
 import pytest
 from apps import APP, TRAIN, Run, command, progress_of, statuses_of, values_of
 from processes import descendants, is_alive, wait_until
@@ -106,11 +105,7 @@ def test_forked_child_of_a_task_ends_where_it_comes_back(
     assert [end.value for end in ends_of(tmp_path / "here")] == pytest.approx([0.0, 0.36, 0.01])
 
 
-# Hydra 1.4.0rc3 itself writes to a standard error that is not there.
-CLOSED = [(1,), (0, 1), *([(0, 1, 2)] if hydra.__version__.startswith("1.3") else [])]
-
-
-@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("closed", [(1,), (0, 1), (0, 1, 2)])
 def test_sweep_whose_output_is_closed_is_a_sweep(tmp_path: Path, closed: tuple[int, ...]) -> None:
     """As with >&- in a shell: no connection to a worker gets a number of the standard streams."""
     closing = (

@@ -92,15 +92,17 @@ def _config(parsed: argparse.Namespace) -> None:
 
 
 def _rerun(parsed: argparse.Namespace) -> None:
-    job = _job(parsed.folder, parsed.trial)
-    program = _summary(parsed.folder).header.get("program")
+    from ._rerun import again  # it knows Hydra, whose import takes a while
+
+    summary, job = _summary(parsed.folder), _job(parsed.folder, parsed.trial)
+    program = summary.header.get("program")
     if not program:
         raise UsageError(f"{parsed.folder}: its record does not say which app it ran")
     file = _file(parsed.folder, job, "overrides.yaml")
     overrides = yaml.safe_load(file.read_text("utf-8"))
     if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
         raise UsageError(f"{file} holds no list of overrides")
-    typed = [sys.executable, *program, *overrides]
+    typed = [sys.executable, *program, *again(summary, parsed.folder, job, overrides)]
     _say(shlex.join(typed))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # the whole traceback
     os.execv(sys.executable, typed)

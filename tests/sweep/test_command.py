@@ -10,7 +10,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from apps import APP, TRAIN, Run, command, progress_of, statuses_of, values_of
+from apps import APP, BASIC, TRAIN, Run, command, progress_of, statuses_of, values_of
 from processes import wait_until
 
 from hydra_plugins.tune_sweeper.run import _record
@@ -48,6 +48,30 @@ def test_trial_can_be_run_again_by_itself(run: Run, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert progress_of(again.parent) == progress_of(tmp_path / "here" / "1")
+
+
+def test_step_that_is_run_again_leaves_its_sweep_alone(run: Run, tmp_path: Path) -> None:
+    """Its curves go into a folder of their own, also when the sweep's was moved."""
+    pbt = ("-m", "hydra/sweeper=pbt", "hydra.sweeper.population_size=2", "hydra.sweeper.seed=3")
+    small = ("epochs=4", "model=mlp", "lr=interval(1e-3,1e-1)", "hydra.sweep.dir=here")
+    run(TRAIN, *pbt, *small, "hydra.sweeper.keep_checkpoints=null", BASIC)
+    (tmp_path / "here").rename(tmp_path / "moved")
+    before = files_of(tmp_path / "moved")
+    done = tool(tmp_path, "rerun", "moved", "1/1")
+    (again,) = (tmp_path / "outputs").rglob("progress.jsonl")
+
+    assert done.returncode == 0, done.stderr
+    assert files_of(tmp_path / "moved") == before and not (tmp_path / "here").exists()
+    assert progress_of(again.parent) == progress_of(tmp_path / "moved" / "1" / "1")
+    for checkpoint in (tmp_path / "moved").glob("*/0/checkpoints/*.ckpt"):
+        checkpoint.unlink()
+    done = tool(tmp_path, "rerun", "moved", "1/1")
+    assert done.returncode == 2 and "which is not there any more" in done.stderr
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """All files at any depth, with their contents."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_rerun_shows_the_traceback(run: Run, tmp_path: Path) -> None:

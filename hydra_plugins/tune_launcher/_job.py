@@ -107,7 +107,8 @@ def _redirect_output(config: DictConfig) -> None:
     """Output goes to the job's log, on the descriptors, so that C code and children are caught."""
     folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
     folder.mkdir(parents=True, exist_ok=True)
-    log = os.open(folder / f"{config.hydra.job.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = folder / f"{config.hydra.job.name}.log"
+    log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)  # less the user's umask
     flush()
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -70,10 +70,10 @@ class Adapter:
         result = _result.read(self._around.sweep_folder / job.folder)
         return result is not None and result.attempt == job.attempt
 
-    def _note(self, job: Job, status: str, error: str) -> None:
+    def _note(self, job: Job, status: str, error: str, seconds: float = 0.0) -> None:
         """Writes the result of a job that left none, as far as its folder lets us."""
         if not self._has_result(job):
-            result = Result(status, error=error, attempt=job.attempt)
+            result = Result(status, error=error, attempt=job.attempt, seconds=seconds)
             with contextlib.suppress(OSError):  # the loop takes a job without a result for dead
                 _result.write(self._around.sweep_folder / job.folder, result)
 

@@ -21,6 +21,7 @@ import yaml
 from . import _exit
 from ._errors import UsageError, nearest
 from .run import _record
+from .run._journal import JournalUnwritable
 from .run._record import FILE, Job, Summary
 from .run._repair import repair
 from .show._display import harmless, number, shown
@@ -113,6 +114,8 @@ def _repair(parsed: argparse.Namespace) -> None:
         found = repair(parsed.folder)
     except FileNotFoundError as error:
         raise UsageError(str(error)) from error
+    except OSError as error:
+        raise JournalUnwritable(f"{parsed.folder / FILE} is as it was: {error}") from error
     if found is None:
         print(f"{parsed.folder / FILE}: nothing is wrong with it")
         return

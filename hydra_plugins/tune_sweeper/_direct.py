@@ -1,5 +1,6 @@
 """Launchers that take jobs one by one and can end them: those of this project."""
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -47,6 +48,7 @@ class DirectLauncher(Adapter):
     def __init__(self, launcher: JobLauncher, around: Around) -> None:
         super().__init__(launcher, around)
         self._jobs: dict[int, Job] = {}
+        self._began: dict[int, float] = {}  # monotonic
         self._unwatched: set[int] = set()  # no limit counts before a job has begun
         self._reasons: dict[int, tuple[str, str]] = {}  # of jobs that we ended: status, error
         self._watchman = Watchman(around.limits, around.sweep_folder)
@@ -106,10 +108,12 @@ class DirectLauncher(Adapter):
         begun = self._unwatched - self._launcher.waiting
         for number in begun:
             self._watchman.add(self._jobs[number])
+            self._began[number] = time.monotonic()
         self._unwatched -= begun
 
     def _end(self, job: Job, loss: str | None) -> None:
         self._unwatched.discard(job.number)
         self._watchman.remove(job)
         status, error = self._reasons.pop(job.number, (DIED, loss or "it left no result"))
-        self._note(job, status, error)
+        now = time.monotonic()
+        self._note(job, status, error, now - self._began.pop(job.number, now))

@@ -6,6 +6,7 @@
 128 + n: ended by signal n (130: Ctrl-C, 143: SIGTERM)
 """
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,14 @@ def codes() -> Iterator[Exit]:
         outcome.code = _CODES[type(error)]
         print(f"error: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            outcome.code = USAGE
+            print(
+                f"error: too many files are open at once ({error}): allow more, as with"
+                " `ulimit -n 4096`, or run fewer jobs side by side, and type the same",
+                file=sys.stderr,
+            )
+            return
         if not is_disk_full(error):
             raise
         outcome.code = UNWRITABLE

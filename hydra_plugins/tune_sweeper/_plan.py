@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import os
 import platform
 from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, fields
@@ -57,9 +58,12 @@ class Plan:
         steps = self.own.get("steps", ())
         return list(steps[step].overrides) if step < len(steps) else []
 
-    def n_jobs(self, strategy: Strategy) -> int | None:
-        """How many jobs there will be, where that is known."""
-        is_known = not self.space.conditions and self.space.where is None
+    def n_jobs(self, strategy: Strategy, *, is_extended: bool = False) -> int | None:
+        """How many jobs there will be, where that is known.
+
+        An extended sweep has some of an earlier space.
+        """
+        is_known = not self.space.conditions and self.space.where is None and not is_extended
         n_distinct = len(strategy) if is_known and isinstance(strategy, Sized) else None
         n_trials = None if self.trains_in_steps else self.conf.n_trials
         n = min(filter(None, (n_trials, n_distinct)), default=None)
@@ -201,6 +205,8 @@ def make(
         UsageError: a mistake, in one sentence.
     """
     app = App(context, config)
+    if os.sep in app.name:
+        raise UsageError(f"hydra.job.name={app.name}: expected a name, as my_app, and no path")
     conf, own = _settings.read(settings)
     schedule = _schedule.read(own["schedule"], arguments) if "schedule" in own else None
     if schedule is not None:

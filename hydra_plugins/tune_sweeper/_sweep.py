@@ -62,7 +62,7 @@ class Sweep:
             plan.space,
             plan.objective,
             display=plan.conf.display,
-            n_jobs=plan.n_jobs(self._strategy),
+            n_jobs=plan.n_jobs(self._strategy, is_extended=record.is_extended),
             compare=self._compared,
             horizon=self._horizon(),
             on_best=self._write_best,
@@ -147,7 +147,7 @@ class Sweep:
     def _opening(self) -> list[str]:
         objective, record = self._plan.objective, self._record
         verb = {"min": "minimising", "max": "maximising"}[objective.direction[:3]]
-        n_jobs = self._plan.n_jobs(self._strategy)
+        n_jobs = self._plan.n_jobs(self._strategy, is_extended=record.is_extended)
         count = f"{n_jobs} jobs, " if n_jobs else ""
         lines = [
             f"{self._plan.conf.name}: {count}{verb} {objective.name},"

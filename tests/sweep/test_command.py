@@ -165,15 +165,46 @@ def test_lost_header_cannot_be_repaired(run: Run, tmp_path: Path) -> None:
     assert "the header is lost" in done.stderr
 
 
-def with_little_room(folder: Path, n_bytes: int, *typed: str) -> CompletedProcess[str]:
-    """A sweep none of whose files may be larger, as on a disk that is full."""
+def limited_to(n: int, kind: int, folder: Path, *words: str) -> CompletedProcess[str]:
+    """A command under a limit of the kernel's."""
     return subprocess.run(
-        command(APP, *SWEEP, *typed),
+        words,
         cwd=folder,
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes)),
+        preexec_fn=lambda: resource.setrlimit(kind, (n, n)),
     )
+
+
+def with_little_room(folder: Path, n_bytes: int, *typed: str) -> CompletedProcess[str]:
+    """A sweep none of whose files may be larger, as on a disk that is full."""
+    return limited_to(n_bytes, resource.RLIMIT_FSIZE, folder, *command(APP, *SWEEP, *typed))
+
+
+def test_repair_without_room_changes_nothing(run: Run, tmp_path: Path) -> None:
+    """The journal is as it was, and no half copy stays."""
+    run(APP, *SWEEP)
+    journal = tmp_path / "here" / _record.FILE
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:6], *lines[7:]]))
+    before = journal.read_bytes()
+    done = limited_to(1000, resource.RLIMIT_FSIZE, tmp_path, *TOOL, "repair", "here")
+
+    assert (done.returncode, journal.read_bytes()) == (6, before)
+    assert "is as it was" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "here").glob("*damaged*"))
+
+
+def test_too_many_open_files_are_told_in_a_sentence(run: Run, tmp_path: Path) -> None:
+    """Each slot has a connection; the same command goes on under a higher limit."""
+    typed = (*SWEEP, "hydra/launcher=workers", "hydra.launcher.cpu_slots=40")
+    more = ("hydra.sweeper.n_trials=40", "sleep_s=0.5")
+    done = limited_to(30, resource.RLIMIT_NOFILE, tmp_path, *command(APP, *typed, *more))
+    run(APP, *SWEEP, *more, "hydra/launcher=workers", "hydra.launcher.cpu_slots=9")
+
+    assert done.returncode == 2
+    assert "ulimit -n" in done.stderr and "Traceback" not in done.stderr
+    assert statuses_of(tmp_path / "here") == ["done"] * 40
 
 
 def test_full_disk_ends_the_sweep_and_loses_nothing(run: Run, tmp_path: Path) -> None:

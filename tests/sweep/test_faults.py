@@ -126,6 +126,7 @@ def test_timeout_comes_in_time(run: Run, tmp_path: Path) -> None:
     end = next(e["time"] for e in events if e["type"] == "end" and e["job"] == 0)
 
     assert 1.0 <= end - start < 2.5  # the machine may be busy; on an idle one it is 1.02
+    assert 1.0 <= ends_of(tmp_path / "here")[0].seconds < 2.5
 
 
 def test_limit_begins_with_the_trial(
@@ -181,7 +182,9 @@ def test_output_of_a_trial_goes_to_its_log(run: Run, tmp_path: Path) -> None:
     done = run(APP, *GRID, "x=0.1,0.2")
 
     assert "said by the task" not in done.stdout + done.stderr
-    assert "said by the task" in (tmp_path / "here" / "0" / "app.log").read_text()
+    log = tmp_path / "here" / "0" / "app.log"
+    assert "said by the task" in log.read_text()
+    assert not log.stat().st_mode & 0o111, "no program"
 
 
 def test_trial_knows_nothing_of_slurm(

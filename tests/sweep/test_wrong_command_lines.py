@@ -35,6 +35,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ["joblb", "did you mean hydra/launcher=joblib?"],
     ),
     (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "lr=0.1,0.2"], ["n_jobs=0", "-1"]),
+    (["-m", RANDOM, "hydra.job.name=../x", LR], ["hydra.job.name=../x", "expected a name"]),
     (["-m", RANDOM, f"{SET}.seed=1700000000123456789", LR], ["seed=17", "0 to 2**53 - 1"]),
     (["-m", "+sweep=bayes_lrr"], ["bayes_lrr", "did you mean sweep=bayes_lr?"]),
     (["-m", "model=glob(z*)"], ["matches nothing", "cnn, mlp"]),

@@ -37,6 +37,7 @@ def repair(folder: Path) -> Repaired | None:
         JournalTooNew: a later version of this program wrote it.
         JournalDamaged: its header and all copies of it are lost, so nobody knows what it is about.
         FileNotFoundError: there is none.
+        OSError: there is no room for another one; it stays as it is.
     """
     path = folder / FILE
     if not path.exists():
@@ -63,8 +64,12 @@ def _mend(path: Path) -> Repaired:
     own, foreign = _own(found, header.get("sweep"))
     kept, orphaned = _coherent([(1, header), *sorted(own, key=_seq)])
     backup = _free_name(path)
-    shutil.copy2(path, backup)
-    _rewrite(path, kept)
+    try:
+        shutil.copy2(path, backup)
+        _rewrite(path, kept)
+    except OSError:
+        backup.unlink(missing_ok=True)
+        raise
     return Repaired(len(kept), damaged, foreign, orphaned, backup)
 
 

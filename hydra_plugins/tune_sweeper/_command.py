@@ -75,6 +75,8 @@ def _status(parsed: argparse.Namespace) -> None:
     end_of_it = "over" if summary.is_over else f"{n_running} running or to be run again"
     _say(f"{parsed.folder}: {header['strategy']}, {header['direction']} {header['metric']}")
     _say(f"  {states}; {end_of_it}")
+    if summary.is_extended:
+        _say("  the best, also of the spaces that it had before it was extended:")
     for job_number in _best(summary):
         job, value = summary.jobs[job_number], ends[job_number].value
         _say(f"  {job.folder:>7}  {number(value):<10}  {shown(job.proposal.values)}")

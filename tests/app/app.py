@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import re
 import resource
@@ -50,6 +51,21 @@ def hang_deaf() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     time.sleep(120)
+
+
+def end_pool() -> None:
+    """Forked children that are ended by SIGTERM."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(abs, [1, 2])
+
+
+def leave_child() -> None:
+    """A forked child that stays; its pid beside the task's."""
+    if pid := os.fork():
+        (output_dir() / "child_pid").write_text(str(pid))
+        return
+    time.sleep(60)
+    os._exit(0)
 
 
 def hear_and_go_on() -> None:
@@ -177,6 +193,8 @@ BEHAVIOURS = {
     "hang": lambda cfg: time.sleep(120),
     "hang_deaf": lambda cfg: hang_deaf(),
     "hang_in_c": lambda cfg: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "pool": lambda cfg: end_pool() or time.sleep(2) or score(cfg),  # type: ignore[func-returns-value]
+    "leave_child": lambda cfg: leave_child() or score(cfg),  # type: ignore[func-returns-value]
     "compute": lambda cfg: hashlib.pbkdf2_hmac("sha256", b"", b"", 2**30),
     "hear_and_go_on": lambda cfg: hear_and_go_on(),
     "hang_stopped": lambda cfg: kill(signal.SIGSTOP),

@@ -286,7 +286,8 @@ def test_schedulers_signal_after_its_deadline_is_another_request(interrupts: Int
     interrupts.request(signal.SIGTERM)
     while interrupts.level == 1:
         pass
-    interrupts.request(signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the third one that counts leaves at once
+        interrupts.request(number)
 
     assert asked == [1, 2]
 

@@ -74,9 +74,17 @@ def test_job_in_the_sweeps_own_process_does_not_hold_it_up(
 
 def test_ctrl_c_while_processes_are_ended_spoils_nothing(tmp_path: Path) -> None:
     """All jobs are done, so the winner is told."""
+    script = tmp_path / "slow_to_close.py"
+    script.write_text(
+        "import runpy, time\n"
+        "from hydra_plugins.tune_launcher._pool_launcher import PoolLauncher\n"
+        "close = PoolLauncher.close\n"
+        "PoolLauncher.close = lambda self: (time.sleep(0.5), close(self))\n"
+        f"runpy.run_path({str(APP)!r}, run_name='__main__')\n"
+    )
     chosen = ("-m", "hydra/sweeper=grid", "hydra/launcher=workers", "hydra.sweep.dir=here")
     process = Popen(
-        command(APP, *chosen, "x=0.1,0.2"),
+        command(script, *chosen, "x=0.1,0.2"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -91,11 +99,25 @@ def test_ctrl_c_while_processes_are_ended_spoils_nothing(tmp_path: Path) -> None
     assert "best value" in output
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("bad", ["pool", "leave_child"])
+def test_children_that_a_job_forks_are_not_the_sweeps(tmp_path: Path, bad: str) -> None:
+    """What ends them ends no sweep in the same process, nor is one waited for that stays."""
+    chosen = ("-m", "hydra/sweeper=grid", "hydra/launcher=basic", "hydra.sweep.dir=here")
+    typed = command(APP, *chosen, "x=0.1,0.2", f"behave={bad}", "hydra.sweeper.grace_s=0.1")
+    done = subprocess.run(typed, cwd=tmp_path, stdout=subprocess.DEVNULL, timeout=30)
+    for child in tmp_path.glob("here/*/child_pid"):
+        os.kill(int(child.read_text()), signal.SIGKILL)
+
+    assert done.returncode == 0
+    assert statuses_of(tmp_path / "here") == ["done"] * 2
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS[1:])
 def test_killed_sweep_takes_its_jobs_along(tmp_path: Path, launcher: str) -> None:
     """Who types the same command again does not train beside them, in the same folders."""
     process = start(tmp_path, launcher, "sleep_s=60")
     family = descendants(process.pid)
+    assert family
     process.kill()
     process.communicate()
 

@@ -10,11 +10,12 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 
 from ._requests import Requests
 
 _LOOK_EVERY_S = 0.2
+_OVER = b"\0"  # no signal has this number
 _DEAF_S = 1.0  # Python's handlers run after microseconds
 
 
@@ -22,50 +23,57 @@ class Listener:
     """A thread that counts what arrives, and compares it with what the main thread has `heard`.
 
     Where that falls behind a request to end at once, it gets a Ctrl-C of ours; where that does not
-    help either, the process ends.
+    help either, the process ends. `counts` tells whether a signal is a request: a job may have
+    taken one over for what it likes.
     """
 
-    def __init__(self, heard: Requests, *, grace_s: float) -> None:
+    def __init__(self, heard: Requests, *, grace_s: float, counts: Callable[[int], bool]) -> None:
         self._heard = heard
-        self._main = 0
+        self._counts = counts
         self._arrived = Requests(grace_s)
+        self._main = threading.get_ident()
         self._n_own = 0  # signals of ours that are under way
         self._behind_since: float | None = None
         self._is_poked = False
+        self._bell, self._ring = os.pipe()
+        os.set_blocking(self._ring, False)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
 
     @contextlib.contextmanager
-    def listening(self, numbers: Collection[int]) -> Iterator[None]:
-        """Listens to these signals; to be called in the main thread."""
-        self._main = threading.get_ident()
-        bell, ring = os.pipe()
-        os.set_blocking(ring, False)
-        thread = threading.Thread(target=self._listen, args=(bell, numbers), daemon=True)
-        thread.start()
-        before = signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
+    def listening(self) -> Iterator[None]:
+        """Listens; to be called in the main thread."""
+        self._thread.start()
+        before = signal.set_wakeup_fd(self._ring, warn_on_full_buffer=False)
         try:
             yield
         finally:
             signal.set_wakeup_fd(before)
-            os.close(ring)
-            thread.join()
-            os.close(bell)
+            os.write(self._ring, _OVER)  # others may have the pipe too, so it would not end
+            self._thread.join()
+            self.forget()
 
-    def _listen(self, bell: int, numbers: Collection[int]) -> None:
+    def forget(self) -> None:
+        """Closes the pipe; in a child that a job forked, whose signals are none of ours."""
+        if (other := signal.set_wakeup_fd(-1)) != self._ring and other != -1:
+            signal.set_wakeup_fd(other)
+        os.close(self._ring)
+        os.close(self._bell)
+
+    def _listen(self) -> None:
         while True:
             is_quiet = not self._arrived.count
-            ready, _, _ = select.select([bell], [], [], None if is_quiet else _LOOK_EVERY_S)
-            arrived = os.read(bell, 512) if ready else b"\0"
-            if not arrived:
+            ready, _, _ = select.select([self._bell], [], [], None if is_quiet else _LOOK_EVERY_S)
+            arrived = os.read(self._bell, 512) if ready else b""
+            if _OVER in arrived:
                 return
             for number in arrived:
-                if number in numbers:
-                    self._take(number)
+                self._take(number)
             self._look()
 
     def _take(self, number: int) -> None:
-        if self._n_own:
+        if number == signal.SIGINT and self._n_own:
             self._n_own -= 1
-        else:
+        elif self._counts(number):
             self._arrived.add(number)
 
     def _look(self) -> None:

@@ -13,6 +13,7 @@ import signal
 import time
 
 WITH_DEADLINE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_LOOK_AGAIN_S = 0.1  # once it is over, until all has ended
 _LONGEST_S = 3600.0  # of one wait: the system's own cannot take a month
 
 
@@ -28,7 +29,8 @@ class Requests:
     def add(self, signum: int) -> bool:
         """Whether this one is a request of its own."""
         has_deadline = signum in WITH_DEADLINE
-        is_more = not has_deadline or self.level != 1
+        is_late = self.level > self.count
+        is_more = not has_deadline or not self.count or is_late
         if has_deadline and self._deadline is None:
             self._deadline = time.monotonic() + self._grace_s
         self.count += is_more
@@ -48,7 +50,8 @@ class Requests:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until level 1 becomes 2 by itself; None: never."""
-        if self._deadline is None or self.level == 2:
+        """Until to look at the level again, which may become 2 by itself; None: it cannot."""
+        if self._deadline is None:
             return None
-        return min(max(0.0, self._deadline - time.monotonic()), _LONGEST_S)
+        left = self._deadline - time.monotonic()
+        return min(left, _LONGEST_S) if left > 0 else _LOOK_AGAIN_S

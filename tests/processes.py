@@ -17,10 +17,10 @@ def wait_until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
 def is_alive(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return state != b"Z"
 
 
 def descendants(pid: int) -> list[int]:
@@ -28,7 +28,7 @@ def descendants(pid: int) -> list[int]:
     below: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = stat.read_bytes().rpartition(b")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
         below.setdefault(int(fields[1]), []).append(int(stat.parent.name))

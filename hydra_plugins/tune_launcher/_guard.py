@@ -77,7 +77,8 @@ def _watch(worker: int) -> NoReturn:
 
     def end(*_: object) -> None:
         kill_group(worker)
-        os.kill(worker, signal.SIGKILL)  # it may have no session of its own yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)  # it may have no session of its own yet
 
     signal.signal(signal.SIGTERM, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -172,10 +173,11 @@ def kill_children(*, but: set[int]) -> None:
 
 def children() -> set[int]:
     """Living processes whose parent is this one, where there is a /proc that tells."""
-    found, own = set(), str(os.getpid())
+    found, own = set(), str(os.getpid()).encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            state, parent, *_ = (folder / "stat").read_text().rpartition(") ")[2].split()
-            if parent == own and state != "Z":
+            # In bytes: whoever named a process need not have known UTF-8.
+            state, parent, *_ = (folder / "stat").read_bytes().rpartition(b") ")[2].split()
+            if parent == own and state != b"Z":
                 found.add(int(folder.name))
     return found

@@ -29,8 +29,8 @@ def descendants() -> list[int]:
     """Parents before their children, so that a killed one cannot be replaced by its parent."""
     below: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        if parent := _parent(stat):
-            below.setdefault(parent, []).append(int(stat.parent.name))
+        with contextlib.suppress(OSError):  # there are others to look at
+            below.setdefault(_parent(stat), []).append(int(stat.parent.name))
     found = list(below.get(os.getpid(), ()))
     for pid in found:
         found += below.get(pid, ())
@@ -50,12 +50,12 @@ def end_with(ancestor: int) -> None:
 
     Nothing is done where the kernel ends this process with its parent anyway.
     """
-    if not _ends_with_parent() and ancestor in _ancestors():
+    if not _ends_with_parent() and _is_above(ancestor):
         threading.Thread(target=_wait_for_end, args=(ancestor,), daemon=True).start()
 
 
 def _wait_for_end(ancestor: int) -> NoReturn:
-    while ancestor in _ancestors():
+    while _is_above(ancestor):
         time.sleep(_LOOK_EVERY_S)
     end_descendants(but=())
     os._exit(128 + signal.SIGKILL)
@@ -68,17 +68,24 @@ def _ends_with_parent() -> bool:
     return number.value != 0
 
 
-def _ancestors() -> list[int]:
-    """From the parent upwards."""
-    found = [os.getppid()]
-    while parent := _parent(Path(f"/proc/{found[-1]}/stat")):
-        found.append(parent)
-    return found
+def _is_above(ancestor: int) -> bool:
+    """Whether it is an ancestor of this process, as far as can be seen."""
+    pid = os.getppid()
+    try:
+        while pid not in (0, ancestor):
+            pid = _parent(Path(f"/proc/{pid}/stat"))
+    except OSError:  # as when too many files are open
+        return True
+    return pid == ancestor
 
 
 def _parent(stat: Path) -> int:
-    """0: the process has none, or it ended meanwhile."""
-    try:
-        return int(stat.read_text().rpartition(") ")[2].split()[1])
-    except OSError:
+    """0: the process has none, or it ended meanwhile.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
+    try:  # in bytes: whoever named a process need not have known UTF-8
+        return int(stat.read_bytes().rpartition(b") ")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
         return 0

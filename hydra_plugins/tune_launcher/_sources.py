@@ -40,7 +40,7 @@ def remember_sources(loader: ConfigLoader) -> None:
     A function of Hydra's is replaced in its module; for all other loaders it does what it did.
     """
     if type(loader) is ConfigLoaderImpl and isinstance(loader.repository, ConfigRepository):
-        loader.repository = _Repository(loader.repository)
+        loader.repository = _Remembering(loader.repository)
         implementation.create_defaults_list = _create_defaults_list  # type: ignore[attr-defined]
         loader._compose_config_from_defaults_list = partial(_merge, loader)  # type: ignore[method-assign]
 
@@ -54,7 +54,7 @@ class _Memory:
     merged: dict[tuple[object, ...], DictConfig] = field(default_factory=dict)  # by their configs
 
 
-class _Repository(ConfigRepository):
+class _Remembering(ConfigRepository):
     """A repository of configs that reads each of them once."""
 
     def __init__(self, repository: ConfigRepository) -> None:
@@ -92,7 +92,7 @@ class _Repository(ConfigRepository):
         places = tuple((place.provider, place.path) for place in config_search_path.get_path())
         self.memory = self._memories.setdefault(places, _Memory())
 
-    def __deepcopy__(self, memo: object) -> "_Repository":
+    def __deepcopy__(self, memo: object) -> "_Remembering":
         """Hydra copies the repository for a job lest that one's search path changes ours."""
         return copy.copy(self)
 
@@ -106,7 +106,7 @@ def _create_defaults_list(
 ) -> DefaultsList:
     """Which configs a job consists of; Hydra's function of this name, which no value can change."""
     request = (config_name, overrides_list, prepend_hydra, skip_missing)
-    if not isinstance(repository := getattr(repo, "delegate", None), _Repository):
+    if not isinstance(repository := getattr(repo, "delegate", None), _Remembering):
         return defaults_list.create_defaults_list(repo, *request)
     lists = repository.memory.lists
     values = Overrides(repo, overrides_list).config_overrides
@@ -123,7 +123,7 @@ def _merge(
 ) -> DictConfig:
     """What stands for Hydra's method: these configs as one, which the caller may change."""
     assert isinstance(repo, CachingConfigRepository), "Hydra makes one for each job"
-    assert isinstance(repo.delegate, _Repository), "the loader's own"
+    assert isinstance(repo.delegate, _Remembering), "the loader's own"
     merged = repo.delegate.memory.merged
     key = tuple((found.config_path, found.package, found.primary) for found in defaults)
     if key not in merged:

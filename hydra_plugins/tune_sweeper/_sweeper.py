@@ -48,6 +48,7 @@ class TuneSweeper(Sweeper):
             _freeze.freeze(self._context.config_loader)
             plan = _plan.make(self._context, self._config, self._settings, arguments)
             _plan.rehearse(plan)
+            _freeze.read_ahead(self._context.config_loader, plan.search.base)
             launcher = _adapters.make_launcher(self._context, self._task, self._config)
             limits = _settings.limits_of(plan.conf)
             _adapters.check(launcher, self._config.hydra.launcher, limits, plan.conf.n_parallel)

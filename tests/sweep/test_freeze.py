@@ -16,7 +16,8 @@ def main(cfg):
     conf = Path(get_original_cwd()) / "conf"
     (conf / "config.yaml").write_text("x: [1,")
     (conf / "model" / "small.yaml").unlink(missing_ok=True)
-    return cfg.x + cfg.y + cfg.model.width
+    (conf / "pair" / "two_large.yaml").unlink(missing_ok=True)
+    return cfg.x + cfg.y + cfg.model.width + cfg.pair.z
 
 if __name__ == "__main__":
     main()
@@ -39,13 +40,27 @@ def test_files_edited_in_mid_sweep_are_for_the_next_one(
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "config.yaml").write_text(
-        f"defaults: [model: small, _self_]\nx: 0\ny: 2\n{searchpath}"
+        "defaults: [model: small, n: one, pair: '${n}_${model}', _self_]\n"
+        f"x: 0\ny: 2\n{searchpath}"
     )
     (tmp_path / "conf" / "model" / "small.yaml").write_text("width: 10\n")
     (tmp_path / "conf" / "model" / "large.yaml").write_text("width: 20\n")
-    typed = ("-m", "hydra/sweeper=grid", "hydra.sweep.dir=here", "x=1,2", "model=small,large")
+    (tmp_path / "conf" / "n").mkdir()
+    (tmp_path / "conf" / "pair").mkdir()
+    for n in ("one", "two"):
+        (tmp_path / "conf" / "n" / f"{n}.yaml").write_text("")
+        for model in ("small", "large"):
+            (tmp_path / "conf" / "pair" / f"{n}_{model}.yaml").write_text(f"z: {len(n + model)}\n")
+    typed = (
+        "-m",
+        "hydra/sweeper=grid",
+        "hydra.sweep.dir=here",
+        "x=1",
+        "n=one,two",
+        "model=small,large",
+    )
     run(tmp_path / "app.py", *typed, *launcher)
     best = yaml.safe_load((tmp_path / "here" / "best.yaml").read_text())
 
     assert statuses_of(tmp_path / "here") == ["done"] * 4
-    assert best == {"x": 1, "y": 2, "model": {"width": 10}}
+    assert best == {"x": 1, "y": 2, "n": {}, "model": {"width": 10}, "pair": {"z": 8}}

@@ -1,5 +1,6 @@
 """The driver's end of the fork server (`_server.py`): how it is started, asked and ended."""
 
+import contextlib
 import json
 import os
 import socket
@@ -44,7 +45,8 @@ class ForkServer:
             request = json.dumps({"worker": key, "env": dict(env)}).encode()
             self._expect_answer()
             if send(self.connection, request):
-                reduction.send_handle(self.connection, theirs.fileno(), self._process.pid)
+                with contextlib.suppress(OSError):  # its end is noticed where we read
+                    reduction.send_handle(self.connection, theirs.fileno(), self._process.pid)
         return Connection(ours.detach())
 
     def read(self) -> dict[str, Any] | None:
@@ -83,7 +85,7 @@ class ForkServer:
         self.connection.close()
         try:
             self._process.wait(_CLOSE_S)
-        except subprocess.TimeoutExpired:  # it imports: the workers do not exist yet
+        except subprocess.TimeoutExpired:  # it imports, or is stuck: guards see its end
             self._process.kill()
             self._process.wait()
 

@@ -29,7 +29,7 @@ def main(fd: int, *, is_apart: bool) -> NoReturn:
     """Serves the driver at the other end of `fd` until it is gone."""
     if is_apart and os.fork():
         os._exit(0)
-    # Later than the imports, so that a driver which dies during these takes us with it at once.
+    # While it imports; from then on by SIGTERM, which leaves time to end the workers' children.
     if not is_apart:
         _guard.die_with_parent(signal.SIGKILL)
     driver = Connection(fd)
@@ -80,7 +80,6 @@ class _Server:
         signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGTERM, lambda number, frame: self._end())
-        # From now on there is time to end the workers' own children too.
         _guard.die_with_parent(signal.SIGTERM)
         _guard.adopt_orphans()
         while True:

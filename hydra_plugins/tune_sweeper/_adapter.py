@@ -93,7 +93,7 @@ def count_slots(launcher: Launcher, settings: Any) -> int:
     """How many jobs a Hydra launcher runs at once, as far as its settings tell.
 
     Raises:
-        UsageError: none.
+        UsageError: the settings say that none does, n_jobs=0.
     """
     if type(launcher).__name__ == "BasicLauncher":
         return 1

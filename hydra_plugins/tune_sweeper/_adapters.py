@@ -49,7 +49,7 @@ def check(launcher: Launcher, settings: Any, limits: Limits, n_parallel: int | N
         UsageError: the jobs of this launcher cannot be ended from outside, or not so many run.
     """
     if not _takes_single_jobs(launcher):
-        count_slots(launcher, settings)
+        count_slots(launcher, settings)  # it refuses settings that leave none
     if limits != Limits() and not _takes_single_jobs(launcher):
         raise UsageError(
             "hydra.sweeper.trial_timeout_s and stall_timeout_s need a launcher that can end its"

@@ -23,8 +23,9 @@ def again(summary: Summary, folder: Path, job: Job, recorded: Sequence[str]) -> 
     """
     keys = _keys(summary)
     parent = summary.parent(job)
-    own = [job.folder] if parent is None else [job.folder, summary.jobs[parent].folder]
-    kept = [text for text in recorded if not _is_ours(text, keys, own, has_curves=is_step(job))]
+    was_continued = parent is not None or job.attempt > 1
+    ours = [keys["log_dir"]] * is_step(job) + [keys["resume_from"]] * was_continued
+    kept = _without_last(recorded, ours)
     if parent is None:
         return kept
     checkpoint = folder.resolve() / summary.jobs[parent].folder / CHECKPOINT
@@ -36,13 +37,14 @@ def again(summary: Summary, folder: Path, job: Job, recorded: Sequence[str]) -> 
     return [*kept, f"{keys['resume_from']}={as_text(str(checkpoint))}"]
 
 
-def _is_ours(text: str, keys: Mapping[str, str], folders: Sequence[str], has_curves: bool) -> bool:
-    """Whether the sweep added this override: it leads into the folder of one of its jobs."""
-    name, _, value = text.lstrip("+").partition("=")
-    if name == keys["log_dir"]:
-        return has_curves
-    ends = tuple(f"/{folder}/{CHECKPOINT}" for folder in folders)
-    return name == keys["resume_from"] and value.strip("'\"").endswith(ends)
+def _without_last(texts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Without the last override of each key: a sweep adds its own behind what was typed."""
+    kept = list(texts)
+    for name in names:
+        places = [i for i, text in enumerate(kept) if text.lstrip("+").startswith(f"{name}=")]
+        for place in places[-1:]:
+            del kept[place]
+    return kept
 
 
 def _keys(summary: Summary) -> dict[str, str]:

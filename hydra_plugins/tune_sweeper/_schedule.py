@@ -71,7 +71,7 @@ def _may_run_code(text: str) -> bool:
     is_hydras = "hydra" in re.split(r"[./@:]", key.lstrip("+~"))
     calls = ":" in text.partition("${")[2]  # ${resolver:...}, where ${key} is only another value
     is_group = "." not in key.partition("@")[0]  # its value is the name of a file
-    leaves = is_group and ".." in re.split(r"[/'\"]", value)
+    leaves = is_group and ".." in re.split(r"[][,/'\"\s]", value)
     return is_hydras or "_target_" in text or calls or leaves
 
 

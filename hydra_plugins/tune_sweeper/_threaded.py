@@ -55,6 +55,7 @@ class ThreadedLauncher(Adapter):
             os.read(self._bell, 1)
             ended += self._take(*self._ended.get())
         ended += [job.number for job in self._lost()]
+        self._is_alone = self._is_alone and bool(self._running)
         if interrupts.level:
             return [*ended, *self._give_up()]
         self._start_waiting()
@@ -115,7 +116,6 @@ class ThreadedLauncher(Adapter):
         if self._running.get(job.number) != job:  # it was given up, and may run again
             return []
         del self._running[job.number]
-        self._is_alone = False
         if isinstance(outcome, JobReturn):
             self._note_returned(job, outcome)
         elif again and not self._has_result(job):

@@ -119,6 +119,7 @@ def test_text_in_a_record_that_was_no_choice_is_refused(run: Run, tmp_path: Path
         ("steps", "++model._target_=os.system"),
         ("fixed", "note=${eval:1}"),
         ("steps", "model=../../evil"),
+        ("fixed", "model=[../evil]"),
         ("fixed", "note=${${part}:rm}"),
         ("steps", "+model@a.b=../../evil"),
     ],

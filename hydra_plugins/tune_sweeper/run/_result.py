@@ -117,7 +117,7 @@ def record(
     `threads` is how many the task was told to use; None: as many as torch takes.
     """
     start, pid = time.perf_counter(), os.getpid()
-    spare = bytearray(_SPARE_BYTES)  # address space alone: nothing is written to it
+    spare = bytes(_SPARE_BYTES)  # address space alone: nothing is written to it
     try:
         metrics, histories = split(task())
         result = Result(DONE, metrics, histories)

@@ -8,8 +8,10 @@ table and writes benchmarks/results/execution.json, of which it replaces the par
 The peers that our own environment has not, live in environments of their own:
 
     uv venv peers/optuna && uv pip install --compile-bytecode --python peers/optuna/bin/python
-        hydra-optuna-sweeper hydra-joblib-launcher torch torchvision pytorch-lightning tensorboard numpy
-    uv venv peers/ray && uv pip install --compile-bytecode --python peers/ray/bin/python hydra-ray-launcher
+        hydra-optuna-sweeper hydra-joblib-launcher torch torchvision pytorch-lightning
+        tensorboard numpy
+    uv venv peers/ray && uv pip install --compile-bytecode --python peers/ray/bin/python
+        hydra-ray-launcher
 
 Hydra's Ray launcher is measured only where --ray-python names an environment: in two of two tries
 on 2 busy cores its cluster ran no job in minutes under this benchmark, though it did when alone.

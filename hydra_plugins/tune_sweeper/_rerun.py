@@ -23,11 +23,11 @@ def again(summary: Summary, folder: Path, job: Job, recorded: Sequence[str]) -> 
     """
     keys = _keys(summary)
     parent = summary.parent(job)
-    was_continued = parent is not None or job.attempt > 1
-    ours = [keys["log_dir"]] * is_step(job) + [keys["resume_from"]] * was_continued
-    kept = _without_last(recorded, ours)
+    kept = _without_last(recorded, keys["log_dir"]) if is_step(job) else list(recorded)
     if parent is None:
-        return kept
+        own = f"/{job.folder}/{CHECKPOINT}"  # which an attempt may have found
+        return _without_last(kept, keys["resume_from"], own) if job.attempt > 1 else kept
+    kept = _without_last(kept, keys["resume_from"])
     checkpoint = folder.resolve() / summary.jobs[parent].folder / CHECKPOINT
     if not checkpoint.exists():
         raise UsageError(
@@ -37,14 +37,14 @@ def again(summary: Summary, folder: Path, job: Job, recorded: Sequence[str]) -> 
     return [*kept, f"{keys['resume_from']}={as_text(str(checkpoint))}"]
 
 
-def _without_last(texts: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Without the last override of each key: a sweep adds its own behind what was typed."""
-    kept = list(texts)
-    for name in names:
-        places = [i for i, text in enumerate(kept) if text.lstrip("+").startswith(f"{name}=")]
-        for place in places[-1:]:
-            del kept[place]
-    return kept
+def _without_last(texts: Sequence[str], key: str, end: str = "") -> list[str]:
+    """Without the last override of a key: a sweep adds its own behind what was typed.
+
+    It is the sweep's where its value has this end.
+    """
+    places = [i for i, text in enumerate(texts) if text.lstrip("+").startswith(f"{key}=")]
+    is_ours = bool(places) and texts[places[-1]].rstrip("'\"").endswith(end)
+    return [text for i, text in enumerate(texts) if not (is_ours and i == places[-1])]
 
 
 def _keys(summary: Summary) -> dict[str, str]:

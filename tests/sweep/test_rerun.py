@@ -25,3 +25,5 @@ def test_checkpoint_of_an_attempt_is_not(tmp_path: Path) -> None:
     own = f"resume_from={tmp_path}/3/checkpoints/last.ckpt"
 
     assert again(SUMMARY, tmp_path, job, [TYPED, "lr=0.1", own]) == [TYPED, "lr=0.1"]
+    typed = "resume_from=/data/pretrained.ckpt"
+    assert again(SUMMARY, tmp_path, job, [typed, "lr=0.1"]) == [typed, "lr=0.1"]

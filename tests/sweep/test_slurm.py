@@ -21,6 +21,9 @@ HAS_SLURM = os.geteuid() == 0 and all(map(shutil.which, DAEMONS))
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not HAS_SLURM, reason="needs root and Debian's slurm-wlm and munge"),
+    pytest.mark.skipif(
+        "PYTEST_XDIST_WORKER" in os.environ, reason="a machine has one SLURM: type -n0"
+    ),
 ]
 
 CONF = """

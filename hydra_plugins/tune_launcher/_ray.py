@@ -36,12 +36,12 @@ class RayWorkersLauncher(PoolLauncher):
         jobs_per_worker: int,
     ) -> None:
         super().__init__(threads=threads, preload=preload, jobs_per_worker=jobs_per_worker)
+        check_counts(max_jobs_at_once=max_jobs_at_once)
         _check_ray()
         from ._ray_cluster import connect, make_share
 
         connect(address)
         self._share = make_share(cpus_per_job, gpus_per_job)
-        check_counts(max_jobs_at_once=max_jobs_at_once)
         self._max_jobs_at_once = max_jobs_at_once
         if max_jobs_at_once is None:
             self._share.check_room()

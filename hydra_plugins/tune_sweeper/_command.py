@@ -89,7 +89,7 @@ def _best(summary: Summary) -> list[int]:
 
 
 def _config(parsed: argparse.Namespace) -> None:
-    job = _job(parsed.folder, parsed.trial)
+    job = _job(_summary(parsed.folder), parsed)
     for line in _file(parsed.folder, job, "config.yaml").read_text("utf-8").splitlines():
         _say(line)
 
@@ -97,7 +97,8 @@ def _config(parsed: argparse.Namespace) -> None:
 def _rerun(parsed: argparse.Namespace) -> None:
     from ._rerun import again  # it knows Hydra, whose import takes a while
 
-    summary, job = _summary(parsed.folder), _job(parsed.folder, parsed.trial)
+    summary = _summary(parsed.folder)
+    job = _job(summary, parsed)
     program = summary.header.get("program")
     if not program:
         raise UsageError(f"{parsed.folder}: its record does not say which app it ran")
@@ -144,9 +145,9 @@ def _summary(folder: Path) -> Summary:
         raise UsageError(f"{folder} holds no sweep: there is no {FILE}") from error
 
 
-def _job(folder: Path, name: str) -> Job:
+def _job(summary: Summary, parsed: argparse.Namespace) -> Job:
     """The job in the folder of that name; of a trial in steps or seeds, the last one."""
-    jobs = _summary(folder).jobs.values()
+    folder, name, jobs = parsed.folder, parsed.trial, summary.jobs.values()
     found = [j for j in jobs if j.folder == name] or [
         j for j in jobs if str(j.proposal.trial) == name
     ]

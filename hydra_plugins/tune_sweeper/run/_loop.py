@@ -174,7 +174,7 @@ class Loop:
             self._running -= set(self._launcher.wait())
 
     def _reason_to_stop(self) -> str | None:
-        if self._interrupts is not None and self._interrupts.level:
+        if self._is_stopping():
             return INTERRUPTED
         return self.progress.reason_to_stop()
 

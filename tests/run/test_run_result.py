@@ -529,3 +529,10 @@ def test_impossible_number_of_epochs_is_none(tmp_path: Path, epochs: float) -> N
 
     assert result.status == DONE and result.epochs_done is None
     assert read(tmp_path) == result
+
+
+def test_training_that_lightning_ended_at_sigterm_was_interrupted(tmp_path: Path) -> None:
+    """As where the signal comes before a training listens to it itself."""
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    assert record(raiser(SIGTERMException()), tmp_path).status == "interrupted"

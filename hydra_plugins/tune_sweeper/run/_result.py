@@ -251,6 +251,8 @@ def _status_of(error: BaseException, message: str) -> str:
     code = error.code if isinstance(error, SystemExit) else None
     if type(code) is int and code == SIGTERM_CODE:
         return INTERRUPTED
+    if _NAME.__get__(type(error)) == "SIGTERMException":  # Lightning's, which has no code
+        return INTERRUPTED
     if _says(error, "is_unreadable_checkpoint"):
         return UNREADABLE
     if _says(error, "is_refusal"):
